@@ -1,0 +1,1 @@
+"""The instrument: vocabulary, protocols, and one module or folder per driver."""

@@ -1,0 +1,1 @@
+"""Everything that learns: descriptors and the decision engine."""

@@ -1,0 +1,1 @@
+"""The decision engine: from outcomes to the next sub-scan."""

@@ -1,0 +1,1 @@
+"""Describers: from the frames of a sub-scan to vectors."""

@@ -1,0 +1,1 @@
+"""The virtual microscope: specimens, image formation, dose, drift and faults."""
