@@ -79,6 +79,7 @@ class DoseLedger:
         half = [math.ceil(size / 2 / cell_nm) for size in field_nm]
         self._origin = (-half[0], -half[1])
         self._map: FloatArray = np.zeros((2 * half[0], 2 * half[1]))
+        self._spots: dict[tuple[int, int], float] = {}
 
     @property
     def map_e_per_A2(self) -> FloatArray:
@@ -101,8 +102,17 @@ class DoseLedger:
 
     @property
     def peak_e_per_A2(self) -> float:
-        """Highest dose of any cell."""
-        return float(self._map.max(initial=0.0))
+        """Highest dose of any cell by scanning; what a parked probe left is in `spots`."""
+        scanned = self._map.copy()
+        for (row, column), dose in self._spots.items():
+            scanned[row - self._origin[0], column - self._origin[1]] -= dose
+        return float(scanned.max(initial=0.0))
+
+    @property
+    def spots_e_per_A2(self) -> dict[NmPair, float]:
+        """Dose that a standing probe left, by the centre of the cell, (y, x) in nm."""
+        c = self.cell_nm
+        return {((y + 0.5) * c, (x + 0.5) * c): dose for (y, x), dose in self._spots.items()}
 
     def charge(self, sub_scan: SubScan, electrons: float) -> None:
         """Charge electrons spread evenly over the scanned rectangle."""
@@ -116,7 +126,9 @@ class DoseLedger:
         row, column = (math.floor(value / self.cell_nm) for value in at_nm)
         bounds = (row, row + 1, column, column + 1)
         self._include(bounds)
-        self._window(bounds)[...] += electrons / self._cell_area_A2
+        dose = electrons / self._cell_area_A2
+        self._window(bounds)[...] += dose
+        self._spots[row, column] = self._spots.get((row, column), 0.0) + dose
         self.electrons += electrons
 
     def peak_with(self, sub_scan: SubScan, electrons: float) -> float:
@@ -125,6 +137,13 @@ class DoseLedger:
         before = self._read(bounds)
         after = before + share * (electrons / self._cell_area_A2)
         return float(after[share > 0].max(initial=0.0))
+
+    def footprint(self, sub_scan: SubScan) -> tuple[Bounds, FloatArray]:
+        """Return the cells a sub-scan touches and the share of its electrons in each.
+
+        Cells are counted from the one whose top left corner is (0, 0) nm.
+        """
+        return self._shares(sub_scan)
 
     @property
     def _cell_area_A2(self) -> float:

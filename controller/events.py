@@ -17,9 +17,9 @@ Purpose = Literal["survey", "anchor", "measure", "forced"]
 
 
 class Event(BaseModel):
-    """Base of all events."""
+    """Base of all events. Values that are not finite keep their meaning in the journal."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class RunOpened(Event):
@@ -336,7 +336,7 @@ AnyEvent = Annotated[
 class Entry(BaseModel):
     """One line of the journal."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     seq: int
     utc: str

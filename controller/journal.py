@@ -74,23 +74,16 @@ class Journal:
         ``events.jsonl``; created when missing, continued when there.
     clock : Clock
         Gives each entry its monotonic time.
-    on_failure : callable
-        Called from the writer thread, once, with the error that stopped it (e.g. a full disk).
     """
 
-    def __init__(
-        self,
-        path: Path,
-        clock: Clock,
-        on_failure: Callable[[OSError], None] | None = None,
-    ) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
         entries, intact = read(path) if path.exists() else ([], 0)
         self.path = path
         self.state: RunState = fold(entries)
         self.failure: OSError | None = None
         self._clock = clock
         self._t0_s = clock.now() - self.state.t_s
-        self._on_failure = on_failure
+        self._on_failure: Callable[[OSError], None] | None = None
         self._listeners: list[Listener] = []
         self._seq = len(entries)
         self._lock = threading.Lock()
@@ -106,6 +99,12 @@ class Journal:
         """Call ``listener`` with each entry, after the state took it in."""
         self._listeners.append(listener)
 
+    def when_failing(self, act: Callable[[OSError], None]) -> None:
+        """Call ``act`` from the writer thread, once, with the error that stopped it."""
+        self._on_failure = act
+        if self.failure is not None:
+            act(self.failure)
+
     def append(self, event: AnyEvent) -> Entry:
         """Record an event; the state is changed when this returns, the disk soon after."""
         return self._append(event, None)
@@ -116,6 +115,7 @@ class Journal:
         The future raises `OSError` when it could not be written.
         """
         future: Future[None] = Future()
+        future.set_running_or_notify_cancel()  # what is being written can't be cancelled
         self._append(event, future)
         return future
 

@@ -48,11 +48,12 @@ class RunState:
     epoch: int = 0
     """Grows with each pause and override; a suggestion of an older epoch is stale."""
     n_ids: int = 0
-    """How many sub-scan ids have been given out."""
+    """Highest number of a sub-scan id that was given out."""
     ledger: DoseLedger = field(default_factory=lambda: DoseLedger((1.0, 1.0), 1.0))
     current: BeamCurrent | None = None
     upper_pA: float = 0.0
     offset_nm: NmPair = (0.0, 0.0)
+    drift_nm_per_min: float = 0.0
     n_measured: int = 0
     """Number of executed sub-scans that count against the plan: measured or forced."""
     intents: dict[str, e.Intent] = field(default_factory=dict)
@@ -71,10 +72,6 @@ class RunState:
     blank_lied: bool = False
     parked: bool = False
     needs_acknowledge: bool = False
-
-    def next_id(self) -> str:
-        """Return the id the next sub-scan gets."""
-        return f"s{self.n_ids + 1:06d}"
 
     def override(self, cmd: str) -> list[c.AnyCommand]:
         """Return the overrides of one kind in force, oldest first."""
@@ -207,7 +204,7 @@ def _relabelled(s: RunState, v: e.Relabelled) -> None:
 
 
 def _drift(s: RunState, v: e.DriftMeasured) -> None:
-    s.offset_nm = v.offset_nm
+    s.offset_nm, s.drift_nm_per_min = v.offset_nm, v.rate_nm_per_min
 
 
 def _tripped(s: RunState, v: e.SuspenderTripped) -> None:

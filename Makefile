@@ -1,0 +1,56 @@
+# probewise: `make demo` and `make test` need only python3-venv and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ok
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-peers check format bench-loop schema clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "probewise needs Python 3.11, 3.12 or 3.13, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || echo missing). Say which to use: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	@echo "Setting up $(VENV): about 450 MB to download, 1.6 GB on disk, once."
+	@$(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 2; }
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## Run the demonstration experiment and write its report
+	$(BIN)/probewise demo
+
+test: $(STAMP) ## Run the test suite
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP) ## Run the tests that take minutes: crash campaigns, soak
+	$(BIN)/python -m pytest -m slow
+
+test-peers: $(STAMP) .venv-peers/.ok ## Open run files with HyperSpy and LiberTEM in a venv of their own
+	$(BIN)/python -m pytest -m peers
+
+.venv-peers/.ok: tests/peers/requirements.txt
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --requirement tests/peers/requirements.txt
+	@touch $@
+
+check: $(STAMP) ## Lint, types, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+
+bench-loop: $(STAMP) ## Measure what the loop adds, and its duty cycle
+	$(BIN)/python -P tests/benchmarks/bench_loop.py
+
+schema: $(STAMP) ## Write configs/schema.json anew
+	$(BIN)/python -P -c "from pathlib import Path; from controller.schema import write_schema; write_schema(Path('configs/schema.json'))"
+
+clean: ## Remove what make made
+	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis

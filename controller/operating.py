@@ -1,0 +1,149 @@
+"""What operator commands do, once the arbiter has taken them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from controller import commands as c
+from controller import events as e
+from controller.acquisition import forced_sub_scan
+from controller.arbiter import Answer
+from controller.digest import Digest
+from controller.parts import End, Parts
+from controller.phases import FinishReason
+
+OPERATOR_CLEARS = frozenset({"saturation", "console"})
+"""What holds a run until an operator says `resume`."""
+
+
+class Operating:
+    """Takes commands from the queue, judges them, journals the answer and carries them out."""
+
+    def __init__(self, parts: Parts, digest: Digest) -> None:
+        self._p = parts
+        self._digest = digest
+        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+
+    async def submit(self, command: c.AnyCommand) -> Answer:
+        """Offer a command and return what became of it."""
+        p = self._p
+        known = p.arbiter.answered(command, p.state)
+        if known is not None:
+            return known
+        future = self._waiting.get(command.id)
+        if future is None:
+            why = p.arbiter.offer(command)
+            if why is not None:
+                return self._refuse(command, why)
+            future = asyncio.get_running_loop().create_future()
+            self._waiting[command.id] = future
+        return await asyncio.shield(future)
+
+    async def run(self) -> None:
+        """Carry out commands until cancelled."""
+        queue = self._p.arbiter.queue
+        while True:
+            command = queue.take()
+            if command is None:
+                await queue.arrived.wait()
+                continue
+            answer = await self._carry_out(command)
+            future = self._waiting.pop(command.id, None)
+            if future is not None and not future.done():
+                future.set_result(answer)
+
+    def close(self) -> None:
+        """Refuse what still waits: the run has ended."""
+        while (command := self._p.arbiter.queue.take()) is not None:
+            answer = self._refuse(command, "the run has ended")
+            future = self._waiting.pop(command.id, None)
+            if future is not None and not future.done():
+                future.set_result(answer)
+
+    def _refuse(self, command: c.AnyCommand, why: str) -> Answer:
+        self._p.journal.append(e.CommandRefused(command=command, why=why))
+        return Answer(command.id, ok=False, why=why, revision=self._p.state.revision)
+
+    async def _carry_out(self, command: c.AnyCommand) -> Answer:
+        p = self._p
+        p.wishes.operator_spoke_at_s = time.monotonic()
+        why = p.arbiter.judge(command, p.state) or self._beyond_limits(command)
+        if why is not None:
+            return self._refuse(command, why)
+        vetoed = None
+        if isinstance(command, c.Veto):
+            vetoed = p.state.pending.get(command.suggestion_id)
+        p.journal.append(e.CommandAccepted(command=command))
+        p.lane.epoch = p.state.epoch
+        revision = p.state.revision
+        if vetoed is not None:
+            await p.decider.veto(vetoed, f"vetoed by {command.by}: {command.reason}")
+        why = await self._effect(command)
+        p.wishes.changed.set()
+        return Answer(command.id, ok=not why, why=why or "", revision=revision)
+
+    def _beyond_limits(self, command: c.AnyCommand) -> str | None:
+        """Return why a forced sub-scan is against the limits, None when it is not."""
+        if not isinstance(command, c.Force):
+            return None
+        found = self._p.governor.verdicts(forced_sub_scan(command, self._p, "wish"), "forced")
+        return "; ".join(map(str, found)) or None
+
+    async def _effect(self, command: c.AnyCommand) -> str | None:
+        """Carry a command out; return why that failed, None when it did not."""
+        p, wishes = self._p, self._p.wishes
+        match command:
+            case c.Pause():
+                wishes.pause, wishes.steps = True, None
+                if command.now:
+                    await p.governor.cancel()
+            case c.Resume():
+                wishes.pause, wishes.steps = False, None
+                self._clear_by_operator()
+            case c.Step():
+                wishes.pause, wishes.steps = False, 1
+            case c.Abort():
+                wishes.end = End(FinishReason.ABORTED, f"aborted by {command.by}")
+                await p.governor.cancel()
+            case c.Park():
+                wishes.end = End(FinishReason.ABORTED, f"parked by {command.by}")
+                wishes.changed.set()
+                report = await asyncio.to_thread(p.park, f"park commanded by {command.by}")
+                p.journal.append(report)
+            case c.Accept():
+                p.arbiter.accepted.add(command.suggestion_id)
+            case c.Force():
+                p.arbiter.forced.append(command)
+            case c.Exclude() | c.Prioritise():
+                p.decider.regions_changed()
+            case c.SetBudget():
+                p.decider.budget_changed(p.governor.budget().max_local_dose_e_per_A2)
+            case c.SetObjective() | c.SetAcquisition():
+                return await self._steer()
+            case c.Undo():
+                p.decider.regions_changed()
+                p.decider.budget_changed(p.governor.budget().max_local_dose_e_per_A2)
+                return await self._steer()
+            case c.Retrain():
+                if p.state.encoder_frozen:
+                    return "the encoder is frozen; unfreeze it first"
+                await self._digest.retrain()
+            case _:
+                pass  # the journal entry is the whole effect
+        return None
+
+    async def _steer(self) -> str | None:
+        """Take up objective and acquisition; one the planner does not know is taken back."""
+        try:
+            await self._p.decider.steering_changed()
+        except ValueError as error:
+            undo = c.Undo(by="controller", reason=str(error))
+            self._p.journal.append(e.CommandAccepted(command=undo))
+            await self._p.decider.steering_changed()
+            return str(error)
+        return None
+
+    def _clear_by_operator(self) -> None:
+        for name in sorted(OPERATOR_CLEARS & set(self._p.state.suspended)):
+            self._p.journal.append(e.SuspenderCleared(name=name))

@@ -1,0 +1,139 @@
+"""What is done to an instrument from outside a run: park, acknowledge, serve, look."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from controller import events as e
+from controller.commands import Acknowledge
+from controller.doctor import Finding
+from controller.journal import Journal
+from controller.lease import Latch, Lease, LeaseTaken, state_folder
+from controller.opening import (
+    emergency_for,
+    exposure_log,
+    open_instrument,
+    reach,
+    reach_running,
+)
+from controller.park import park
+from controller.recovery import recover
+from controller.rundir import open_folder
+from drivers.errors import DriverError
+from drivers.instrument import InstrumentConfig
+from drivers.vocabulary import RealClock
+
+
+def park_from_outside(instrument: InstrumentConfig, by: str = "probewise park") -> e.Parked:
+    """Leave the latch, then park on a connection of our own.
+
+    Raises
+    ------
+    DriverError
+        If the instrument can't be reached.
+    """
+    Latch(instrument.instrument.name).set(by, "parked from outside")
+    reached = reach_running(instrument)
+    if reached is None:
+        step = e.ParkStep(name="nothing to park: no instrument process runs", ok=True, took_s=0.0)
+        return e.Parked(by=by, why="parked from outside", verified_blanked=True, steps=(step,))
+    emergency = emergency_for(reached)
+    try:
+        return park(emergency, step_s=reached.limits.park_step_s, by=by, why="parked from outside")
+    finally:
+        emergency.close()
+
+
+def acknowledge_from_outside(
+    instrument: InstrumentConfig, run_folder: Path | None, *, by: str, reason: str
+) -> list[str]:
+    """Remove the latch and, for a run, journal that its end was looked at.
+
+    Raises
+    ------
+    LeaseTaken
+        If a controller is at work on the instrument.
+    """
+    said = []
+    lease = Lease(instrument.instrument.name, "acknowledge")
+    lease.take()
+    try:
+        latch = Latch(instrument.instrument.name)
+        card = latch.read()
+        latch.clear()
+        if card is not None:
+            said.append(f"latch removed (parked by {card.by} at {card.utc}: {card.why})")
+        if run_folder is not None:
+            folder = open_folder(run_folder)
+            journal = Journal(folder.journal, RealClock())
+            try:
+                recover(folder, journal)
+                journal.append(e.CommandAccepted(command=Acknowledge(by=by, reason=reason)))
+            finally:
+                journal.close()
+            said.append(f"{folder.path}: acknowledged by {by}")
+    finally:
+        lease.release()
+    return said or ["there was nothing to acknowledge"]
+
+
+def serve_emulated(instrument: InstrumentConfig, linger_s: float) -> None:
+    """Serve an emulated instrument from this process until told to stop.
+
+    Controllers of the same instrument find it by its endpoint file in the state folder.
+    """
+    from drivers.serve.instrument import announcer, forget, serve
+
+    name = instrument.instrument.name
+    endpoint_file = state_folder(name) / f"{name}.endpoint"
+    try:
+        serve(
+            instrument,
+            exposure_log=exposure_log(instrument),
+            linger_s=linger_s,
+            announce=announcer(endpoint_file),
+        )
+    finally:
+        forget(endpoint_file)
+
+
+def connection_findings(instrument: InstrumentConfig) -> list[Finding]:
+    """Connect to each part, blanked, and say how it answers. Exposes nothing."""
+    lease = Lease(instrument.instrument.name, f"doctor ({os.getpid()})")
+    try:
+        lease.take()
+    except LeaseTaken as error:
+        return [Finding("lease", False, str(error), "wait for that run to end")]
+    try:
+        return asyncio.run(_connect(reach(instrument, linger_s=5.0)))
+    except DriverError as error:
+        return [Finding("connection", False, str(error), "check the instrument file and cables")]
+    finally:
+        lease.release()
+
+
+async def _connect(instrument: InstrumentConfig) -> list[Finding]:
+    opened = open_instrument(instrument, RealClock())
+    deadline_s = instrument.limits.call_deadline_s
+    found = []
+    try:
+        await opened.connect("doctor")
+        calls = {
+            "scan control": lambda: opened.scan.read_back(deadline_s=deadline_s),
+            "blanker": lambda: opened.beam.is_blanked(deadline_s=deadline_s),
+            "beam current": lambda: opened.beam.current(deadline_s=deadline_s),
+        }
+        for name, call in calls.items():
+            started = time.perf_counter()
+            answer = await call()
+            took_ms = (time.perf_counter() - started) * 1e3
+            found.append(Finding(name, True, f"{answer} in {took_ms:.2f} ms", ""))
+        for name, detector in opened.detectors.items():
+            info = detector.info
+            found.append(Finding(f"detector {name}", True, f"{info.kind}, {info.dtype}", ""))
+    finally:
+        await opened.close()
+    return found

@@ -1,0 +1,82 @@
+"""Parking that works when everything else hangs: stop, blank, park the probe, verify.
+
+A plain function on a connection of its own; each step has its own thread and its own time.
+It goes on after a failed step, and says what it could not do.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from controller.events import Parked, ParkStep
+from drivers.protocols import Emergency
+
+
+def park(emergency: Emergency, *, step_s: float, by: str, why: str) -> Parked:
+    """Bring the instrument to a safe state and say how that went.
+
+    Parameters
+    ----------
+    emergency : Emergency
+        The driver's way to park, on its own connection.
+    step_s : float
+        Time allowed for each step, in s.
+    by, why : str
+        For the journal.
+
+    Returns
+    -------
+    Parked
+        ``verified_blanked`` is True only when the instrument's own read-back said so.
+    """
+    blanked: list[bool] = []
+
+    def verify() -> None:
+        blanked.append(emergency.is_blanked(step_s))
+        if not blanked[-1]:
+            raise RuntimeError("the instrument says the beam is on")
+
+    steps = [
+        _timed("stop", lambda: emergency.stop(step_s), step_s),
+        _timed("blank", lambda: emergency.blank(step_s), step_s),
+        _timed("park probe", lambda: emergency.park_probe(step_s), step_s),
+        _timed("verify", verify, step_s),
+    ]
+    if not steps[-1].ok:
+        steps += [
+            _timed("blank again", lambda: emergency.blank(step_s), step_s),
+            _timed("verify again", verify, step_s),
+        ]
+    verified = steps[-1].ok and bool(blanked) and blanked[-1]
+    return Parked(by=by, why=why, verified_blanked=verified, steps=tuple(steps))
+
+
+def alarm(report: Parked) -> str:
+    """Return the text a person must not miss when a park could not be verified."""
+    failed = "; ".join(f"{s.name}: {s.error}" for s in report.steps if not s.ok)
+    return (
+        "THE BEAM MAY BE ON. Parking could not be verified "
+        f"({failed}). Close the column valve or blank the beam at the console NOW."
+    )
+
+
+def _timed(name: str, action: Callable[[], None], step_s: float) -> ParkStep:
+    """Run one step in a thread and wait no longer than it is allowed."""
+    errors: list[str] = []
+
+    def run() -> None:
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next step must run
+            errors.append(str(error) or type(error).__name__)
+
+    started = time.monotonic()
+    thread = threading.Thread(target=run, name=f"park {name}", daemon=True)
+    thread.start()
+    thread.join(step_s + 0.1)
+    took_s = round(time.monotonic() - started, 4)
+    if thread.is_alive():
+        return ParkStep(name=name, ok=False, took_s=took_s, error=f"no answer in {step_s:g} s")
+    return ParkStep(name=name, ok=not errors, took_s=took_s, error="".join(errors))

@@ -1,0 +1,1 @@
+"""The tests of probewise; a package so that suites can be inherited across folders."""
