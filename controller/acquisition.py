@@ -46,7 +46,8 @@ class Acquisition:
                 return end
             self._p.go(Phase.RUNNING)
             while True:
-                end = await self._free() or await self._anchors() or await self._one()
+                end = await self._free() or self._enough() or await self._anchors()
+                end = end or await self._one()
                 if end is not None:
                     return end
         finally:
@@ -113,11 +114,15 @@ class Acquisition:
                 return End(FinishReason.LIMIT, f"the survey was refused: {refused}")
         if p.wishes.end is not None:
             return p.wishes.end
-        if part.enabled and p.survey is None:
-            why = "the survey gave no image and is never exposed again: start a new run"
-            return End(FinishReason.FAULT, why)
-        if p.state.encoder_version == 0:
+        if p.state.encoder_version > 0:
+            return None
+        try:
             await p.digest.prepare(p.survey, p.config.experiment.sub_scan.fov_nm)
+        except ValueError as error:
+            if part.enabled and p.survey is None:
+                why = "the survey gave no image and is never exposed again: start a new run"
+                return End(FinishReason.FAULT, f"{why} ({error})")
+            raise
         return None
 
     async def _prepare_survey(self) -> e.Intent:
@@ -170,7 +175,8 @@ class Acquisition:
             await self._p.decider.drop(found.id, "a command came before it was begun")
             return None
         self._refusals = 0
-        if self._p.state.autonomy is Autonomy.AUTO and not self._p.arbiter.forced:
+        more = not self._enough(in_flight=1)
+        if more and self._p.state.autonomy is Autonomy.AUTO and not self._p.arbiter.forced:
             name = f"decide after {found.id}"
             self._ahead = asyncio.create_task(self._decide(ahead=True), name=name)
         await self._expose(found, stages_ms)
@@ -180,6 +186,13 @@ class Acquisition:
         for anchor_name in self._since_anchor:
             self._since_anchor[anchor_name] += 1
         return None
+
+    def _enough(self, in_flight: int = 0) -> End | None:
+        """Return an end when all planned sub-scans are done, those in flight counted in."""
+        n = self._p.governor.budget().n_sub_scans
+        if self._p.state.n_measured + in_flight < n:
+            return None
+        return End(FinishReason.COMPLETED, f"all {n} planned sub-scans are done")
 
     def _overtaken(self, intent: e.Intent) -> bool:
         """Say whether the run must not go on with this exposure after all."""

@@ -174,7 +174,7 @@ def recover(run_folder: Run) -> None:
     from controller.recovery import recover as put_in_order
     from controller.rundir import open_folder
     from controller.running import report_after
-    from drivers.vocabulary import RealClock
+    from drivers.clock import RealClock
 
     with _errors():
         folder = open_folder(run_folder)

@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from controller.explain import validate
@@ -198,12 +199,7 @@ def render(findings: Sequence[Finding], console: Console) -> None:
         table.add_column(column, overflow="fold", no_wrap=column != "detail")
     for finding in findings:
         mark = "[green]ok[/]" if finding.ok else "[bold red]no[/]"
-        table.add_row(mark, finding.name, _plain(finding.detail))
+        table.add_row(mark, finding.name, escape(finding.detail))
         if finding.remedy and not finding.ok:
-            table.add_row("", "", f"[yellow]→ {_plain(finding.remedy)}[/]")
+            table.add_row("", "", f"[yellow]→ {escape(finding.remedy)}[/]")
     console.print(table)
-
-
-def _plain(text: str) -> str:
-    """Keep square brackets from being read as markup."""
-    return text.replace("[", r"\[")

@@ -16,7 +16,7 @@ import numpy as np
 from controller.rundir import RunFolder
 from controller.store_layout import ENTRY, StoreError, camera_axes, scan_axes
 from controller.store_meta import read_detector
-from controller.store_read import StoredSubScan, find, index, opened
+from controller.store_read import WHOLE, StoredSubScan, find, index, opened
 from drivers.vocabulary import DetectorInfo, FloatArray
 
 _UNITS = {"nm": "nm", "mrad": "mrad", "px": "pixels", "": ""}
@@ -60,7 +60,9 @@ def export_emd(
             with h5py.File(part, "w") as file:
                 group = _new_array(file, name, axes, info.unit)
                 _copy(source[path], row, group)
-                _write_metadata(group, metadata)
+                _write_metadata(group, "probewise", "Metadata", metadata)
+                if name == "datacube":
+                    _write_calibration(group, axes, info)
             part.replace(target)
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -150,7 +152,7 @@ def _new_array(file: h5py.File, name: str, axes: Axes, unit: str) -> h5py.Group:
 def _copy(source: h5py.Dataset, row: int | None, group: h5py.Group) -> None:
     """Copy frames one step at a time, so that a large stack needs little memory."""
     if row is not None:
-        group.create_dataset("data", data=source[()] if row < 0 else source[row])
+        group.create_dataset("data", data=source[()] if row == WHOLE else source[row])
     else:
         data = group.create_dataset("data", shape=source.shape, dtype=source.dtype)
         for step in range(len(source)):
@@ -158,15 +160,50 @@ def _copy(source: h5py.Dataset, row: int | None, group: h5py.Group) -> None:
     group["data"].attrs["units"] = group.attrs["units"]
 
 
-def _write_metadata(group: h5py.Group, metadata: dict[str, Any]) -> None:
+def _write_calibration(group: h5py.Group, axes: Axes, info: DetectorInfo) -> None:
+    """Write the calibration py4DSTEM looks for at the root, where pixels are taken as square."""
+    sizes = {name: _pitch(values) for name, (values, _) in axes.items()}
+    written = _write_metadata(
+        group.parent,
+        "calibration",
+        "Calibration",
+        {
+            "Q_pixel_size": sizes["qx"] or sizes["qy"] or 1.0,
+            "Q_pixel_units": _UNITS[axes["qx"][1]],
+            "R_pixel_size": sizes["x"] or sizes["y"] or 1.0,
+            "R_pixel_units": _UNITS[axes["x"][1]],
+            "QR_rotation_degrees": info.calibration.rotation_deg,
+            "QR_flip": info.calibration.flip,
+            "_root_treepath": "",
+        },
+    )
+    targets = written.create_group("_target_paths")
+    targets.attrs.update({"type": "list_of_strings", "length": 1})
+    targets.create_dataset("0", data=b"/datacube")
+
+
+def _pitch(values: FloatArray) -> float:
+    """Return the distance of neighbours, 0 for a single value."""
+    return float(values[1] - values[0]) if len(values) > 1 else 0.0
+
+
+def _write_metadata(
+    group: h5py.Group, name: str, python_class: str, metadata: dict[str, Any]
+) -> h5py.Group:
     bundle = group.create_group("metadatabundle")
     bundle.attrs["emd_group_type"] = "metadatabundle"
-    written = bundle.create_group("probewise")
-    written.attrs.update({"emd_group_type": "metadata", "python_class": "Metadata"})
+    written = bundle.create_group(name)
+    written.attrs.update({"emd_group_type": "metadata", "python_class": python_class})
     for key, value in metadata.items():
-        if isinstance(value, np.ndarray):
-            kind = "array"
-        else:
-            kind = "string" if isinstance(value, str) else "number"
         stored = value.encode() if isinstance(value, str) else value
-        written.create_dataset(key, data=stored).attrs["type"] = kind
+        written.create_dataset(key, data=stored).attrs["type"] = _kind(value)
+    return written
+
+
+def _kind(value: Any) -> str:
+    """Return what emdfile calls the type of a value."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, np.ndarray):
+        return "array"
+    return "string" if isinstance(value, str) else "number"

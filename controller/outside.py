@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from controller import events as e
@@ -22,9 +23,9 @@ from controller.opening import (
 from controller.park import park
 from controller.recovery import recover
 from controller.rundir import open_folder
+from drivers.clock import RealClock
 from drivers.errors import DriverError
 from drivers.instrument import InstrumentConfig
-from drivers.vocabulary import RealClock
 
 
 def park_from_outside(instrument: InstrumentConfig, by: str = "probewise park") -> e.Parked:
@@ -121,7 +122,7 @@ async def _connect(instrument: InstrumentConfig) -> list[Finding]:
     found = []
     try:
         await opened.connect("doctor")
-        calls = {
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
             "scan control": lambda: opened.scan.read_back(deadline_s=deadline_s),
             "blanker": lambda: opened.beam.is_blanked(deadline_s=deadline_s),
             "beam current": lambda: opened.beam.current(deadline_s=deadline_s),

@@ -42,7 +42,7 @@ def preflight(config: RunConfig) -> Preflight:
     ledger = dose_before(plan, config)
     allowed = allowed_candidates(plan, config, ledger)
     overlap = config.experiment.planner.options.get("max_overlap", 0.0)
-    room = most_disjoint(plan, allowed, overlap if isinstance(overlap, float) else 0.0)
+    room = most_disjoint(plan, allowed, float(overlap))
     decisions = _decisions(plan, config, room)
     limited_by = min(decisions, key=lambda name: decisions[name])
     n = decisions[limited_by]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from controller.planned import Exposure
@@ -111,13 +112,13 @@ def render(result: Preflight, console: Console) -> None:
         f"{result.nbytes / 1e6:.4g} MB of frames, {result.free_bytes / 1e9:.4g} GB free"
     )
     for trip in result.trips:
-        console.print(f"[yellow]would trip[/] {trip}")
+        console.print(f"[yellow]would trip[/] {escape(str(trip))}")
     for text in result.warnings:
-        console.print(f"[yellow]warning[/] {text}")
+        console.print(f"[yellow]warning[/] {escape(text)}")
     if result.missing:
         console.print(f"[yellow]not stated[/] {', '.join(result.missing)}")
     for text in result.refusals:
-        console.print(f"[bold red]refused[/] {text}")
+        console.print(f"[bold red]refused[/] {escape(text)}")
 
 
 def _exposure_table(result: Preflight) -> Table:

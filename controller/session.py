@@ -32,16 +32,10 @@ from controller.rundir import RunFolder, manifest_sha256
 from controller.state import RunState
 from controller.store import RunStore
 from controller.suspenders import Suspender, fast_drift, low_disk, silent_operator
+from drivers.clock import RealClock
 from drivers.errors import DriverError
 from drivers.instrument import InstrumentConfig
-from drivers.vocabulary import (
-    Calibration,
-    Clock,
-    DetectorInfo,
-    FloatArray,
-    RealClock,
-    SubScan,
-)
+from drivers.vocabulary import Calibration, Clock, DetectorInfo, FloatArray, SubScan
 from models.decision.factory import make_planner
 from models.decision.protocols import Outcome, Planner
 from models.descriptors.factory import make_describer

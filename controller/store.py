@@ -18,27 +18,22 @@ from controller.dose import DoseLedger
 from controller.rundir import RunFolder
 from controller.store_describe import DescriptionTable
 from controller.store_layout import (
-    COLUMNS,
     ID_LENGTH,
     StoredAt,
     StoreError,
     append_row,
-    camera_axes,
     fits,
-    new_frames,
-    new_nxdata,
     new_stack,
-    reserve,
+    new_survey,
     row_values,
-    scan_axes,
-    settle,
     shaped,
     trim,
+    write_picture,
 )
 from controller.store_meta import write_detector, write_metadata
 from controller.store_read import (
+    WHOLE,
     StoredSubScan,
-    find,
     index,
     iterate_stored,
     list_stored,
@@ -46,6 +41,7 @@ from controller.store_read import (
     read_sub_scan,
     reconcile,
 )
+from controller.store_space import reserve, settle
 from drivers.vocabulary import AnyArray, DetectorInfo, FloatArray, SubScan, SubScanData, utc_now
 from models.decision.protocols import Maps
 from models.descriptors.protocols import Description
@@ -107,15 +103,15 @@ class RunStore:
         if part.exists():
             reserve(part, part.stat().st_size + _SPARE_BYTES)
         self._file = h5py.File(part, "a", locking=False)
+        reserve(part, int(self._file.id.get_filesize()) + _SPARE_BYTES)
         self._entry = write_metadata(self._file, self._config, self._folder.path.name)
         for info in detectors.values():
             write_detector(self._entry, info, self._config)
         for group in self._entry.values():
             if group.attrs.get("role") == "subscans":
                 trim(group)
-        stored = index(self._file)
-        self._known = set(stored)
-        self._order = max((each.order for each in stored.values()), default=-1) + 1
+        self._known = index(self._file)
+        self._order = max((each.order for each in self._known.values()), default=-1) + 1
         self._descriptions = DescriptionTable(self._entry)
         self._file.flush()
 
@@ -123,10 +119,15 @@ class RunStore:
         """Store the survey: one NXdata per detector in specimen nm."""
         blocks = self._blocks(data)
         with self._guarded(f"extended by survey {data.sub_scan.id}", _size(blocks)) as file:
-            rows = {name: (self._survey(data, name, block), 0) for name, block in blocks.items()}
+            rows = {}
+            for name, block in blocks.items():
+                info = data.detectors[name]
+                write_detector(self._entry, info, self._config)
+                made = new_survey(self._entry, data.sub_scan, info, block, self._order)
+                rows[name] = (str(made.name), WHOLE)
             self._choose_default(f"survey_{next(iter(blocks))}", certain=False)
             file.flush()
-        return self._stored(data.sub_scan.id, rows, blocks)
+        return self._stored(data.sub_scan, "survey", rows, blocks)
 
     def write(self, data: SubScanData, purpose: str) -> StoredAt:
         """Append a sub-scan to the stack of each of its detectors, and flush."""
@@ -134,11 +135,13 @@ class RunStore:
         with self._guarded(f"extended by sub-scan {data.sub_scan.id}", _size(blocks)) as file:
             rows = {}
             for name, block in blocks.items():
-                group = self._stack(data.sub_scan, data.detectors[name], block)
+                info = data.detectors[name]
+                write_detector(self._entry, info, self._config)
+                group = self._stack(data.sub_scan, info, block)
                 row = append_row(group, block, row_values(data.sub_scan, purpose, self._order))
                 rows[name] = (f"{group.name}/data", row)
             file.flush()
-        return self._stored(data.sub_scan.id, rows, blocks)
+        return self._stored(data.sub_scan, purpose, rows, blocks)
 
     def write_description(self, sub_scan_id: str, description: Description) -> None:
         """Store latents, positions and summary of a sub-scan under their encoder version."""
@@ -162,7 +165,8 @@ class RunStore:
         ny, nx = ledger.map_e_per_A2.shape
         size = ledger.map_e_per_A2.nbytes
         with self._guarded("extended by the dose map", size) as file:
-            group = self._picture(
+            group = write_picture(
+                self._entry,
                 "dose",
                 {
                     "y": (_centers(first_y, last_y, ny), "nm"),
@@ -178,7 +182,8 @@ class RunStore:
         """Store the surrogate's maps as they are now, over specimen nm."""
         size = 3 * maps.mean.nbytes
         with self._guarded("extended by the surrogate's maps", size) as file:
-            group = self._picture(
+            group = write_picture(
+                self._entry,
                 "surrogate",
                 {"y": (maps.y_nm, "nm"), "x": (maps.x_nm, "nm")},
                 {
@@ -192,8 +197,14 @@ class RunStore:
 
     def read(self, sub_scan_id: str) -> SubScanData:
         """Return a sub-scan stored before, also while the file is being written."""
-        with self._guarded("read", None) as file:
-            return load(file, find(file, sub_scan_id))
+        if self._file is None or sub_scan_id not in self._known:
+            raise StoreError(f"{self._folder.data_part} is closed or holds no '{sub_scan_id}'")
+        try:
+            return load(self._file, self._known[sub_scan_id])
+        except (OSError, RuntimeError, KeyError) as error:
+            raise StoreError(
+                f"{self._folder.data_part}: sub-scan {sub_scan_id} can't be read back: {error}"
+            ) from error
 
     def close(self, *, finished: bool = False) -> None:
         """Close the file; when ``finished`` it gets its final name. Harmless when closed."""
@@ -243,30 +254,19 @@ class RunStore:
         }
 
     def _stored(
-        self, sub_scan_id: str, rows: dict[str, tuple[str, int]], blocks: dict[str, AnyArray]
+        self,
+        sub_scan: SubScan,
+        purpose: str,
+        rows: dict[str, tuple[str, int]],
+        blocks: dict[str, AnyArray],
     ) -> StoredAt:
-        self._known.add(sub_scan_id)
+        self._known[sub_scan.id] = StoredSubScan(sub_scan, purpose, self._order, rows)
         self._order += 1
         return StoredAt(
             {name: path for name, (path, _) in rows.items()},
-            {name: row for name, (_, row) in rows.items()},
+            {name: max(row, 0) for name, (_, row) in rows.items()},
             _size(blocks),
         )
-
-    def _survey(self, data: SubScanData, detector: str, block: AnyArray) -> str:
-        name, n = f"survey_{detector}", 1
-        while name in self._entry:
-            n += 1
-            name = f"survey_{detector}_{n}"
-        info = data.detectors[detector]
-        axes = {**scan_axes(data.sub_scan, absolute=True), **camera_axes(info)}
-        group = new_nxdata(self._entry, name, axes)
-        dataset = new_frames(group, block.shape, block, info.unit, grows=False)
-        dataset[...] = block
-        values = row_values(data.sub_scan, "survey", self._order)
-        group.attrs.update({column: values[column] for column in COLUMNS})
-        group.attrs.update({"detector": detector, "role": "survey"})
-        return str(dataset.name)
 
     def _stack(self, sub_scan: SubScan, info: DetectorInfo, block: AnyArray) -> h5py.Group:
         """Return the stack whose axes hold for this sub-scan, made when there is none."""
@@ -275,7 +275,7 @@ class RunStore:
         ny, nx = sub_scan.shape
         base = f"subscans_{info.name}" + ("" if configured else f"_{ny}x{nx}")
         name, n = base, 1
-        while name in self._entry and not fits(self._entry[name], sub_scan, block):
+        while name in self._entry and not fits(self._entry[name], sub_scan, info.name, block):
             n += 1
             name = f"{base}_{n}"
         if name not in self._entry:
@@ -290,30 +290,6 @@ class RunStore:
         configured = {f"subscans_{each}" for each in self._config.sub_scan_detectors()}
         if not shown or (certain and shown not in configured):
             self._entry.attrs["default"] = name
-
-    def _picture(
-        self,
-        name: str,
-        axes: dict[str, tuple[FloatArray, str]],
-        arrays: dict[str, tuple[FloatArray, str]],
-    ) -> h5py.Group:
-        """Write named (y, x) arrays in place of what was there, without wasting space."""
-        if name not in self._entry:
-            group = new_nxdata(self._entry, name, axes, signal=next(iter(arrays)))
-            for key, (values, unit) in arrays.items():
-                dataset = group.create_dataset(
-                    key, data=values, maxshape=(None, None), chunks=values.shape
-                )
-                dataset.attrs.update({"interpretation": "image", "units": unit})
-            others = list(arrays)[1:]
-            if others:
-                group.attrs["auxiliary_signals"] = np.array(others, dtype=h5py.string_dtype())
-            return group
-        group = self._entry[name]
-        for key, (values, _) in {**axes, **arrays}.items():
-            group[key].resize(values.shape)
-            group[key][...] = values
-        return group
 
     @contextmanager
     def _guarded(self, what: str, nbytes: int | None = 0) -> Iterator[h5py.File]:
@@ -334,10 +310,7 @@ class RunStore:
             raise self._error(what, error) from error
 
     def _reserve(self, what: str, nbytes: int) -> None:
-        """Make sure of the disk space before HDF5 is touched.
-
-        HDF5 leaves a damaged file behind when a write fails, so no write may fail for space.
-        """
+        """Make sure of the disk space before HDF5 is touched."""
         assert self._file is not None
         needed = int(self._file.id.get_filesize()) + nbytes + nbytes // 16 + _SPARE_BYTES
         try:

@@ -7,11 +7,7 @@ per sub-scan. Coordinates are specimen nm, (y, x).
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -158,9 +154,11 @@ def new_stack(
     return group
 
 
-def fits(group: h5py.Group, sub_scan: SubScan, block: AnyArray) -> bool:
+def fits(group: h5py.Group, sub_scan: SubScan, detector: str, block: AnyArray) -> bool:
     """Say whether a sub-scan's frames can be appended to a stack with its axes staying true."""
     data = group["data"]
+    if group.attrs["detector"] != detector:
+        return False
     same_fov = np.allclose(group.attrs["fov_nm"], sub_scan.fov_nm, rtol=1e-9, atol=0)
     return bool(same_fov and data.shape[1:] == block.shape and data.dtype == block.dtype)
 
@@ -204,39 +202,40 @@ def trim(group: h5py.Group) -> int:
     return max(lengths) - rows
 
 
-def reserve(path: Path, size: int) -> None:
-    """Make sure that the disk holds the first ``size`` bytes of a file.
-
-    Where the system can't allocate ahead, the free space is compared instead.
-
-    Raises
-    ------
-    OSError
-        If there is not enough space.
-    """
-    allocate = getattr(os, "posix_fallocate", None)
-    if allocate is not None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            allocate(descriptor, 0, size)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                raise
-        else:
-            return
-        finally:
-            os.close(descriptor)
-    if shutil.disk_usage(path.parent).free < size - path.stat().st_size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def new_survey(
+    entry: h5py.Group, sub_scan: SubScan, info: DetectorInfo, block: AnyArray, order: int
+) -> h5py.Dataset:
+    """Write one detector's survey in specimen nm; return its dataset."""
+    name, n = f"survey_{info.name}", 1
+    while name in entry:
+        n += 1
+        name = f"survey_{info.name}_{n}"
+    group = new_nxdata(entry, name, {**scan_axes(sub_scan, absolute=True), **camera_axes(info)})
+    dataset = new_frames(group, block.shape, block, info.unit, grows=False)
+    dataset[...] = block
+    group.attrs.update(row_values(sub_scan, "survey", order))
+    group.attrs.update({"detector": info.name, "role": "survey"})
+    return dataset
 
 
-def settle(path: Path) -> None:
-    """Give back the space a closed file does not use, and get it to disk.
-
-    HDF5 states the length it uses in its superblock (version 0: 8 bytes at 40).
-    """
-    with path.open("r+b") as file:
-        head = file.read(48)
-        if head[:9] == b"\x89HDF\r\n\x1a\n\x00":
-            file.truncate(int.from_bytes(head[40:48], "little"))
-        os.fsync(file.fileno())
+def write_picture(
+    entry: h5py.Group,
+    name: str,
+    axes: dict[str, tuple[FloatArray, str]],
+    arrays: dict[str, tuple[FloatArray, str]],
+) -> h5py.Group:
+    """Write named (y, x) arrays in place of what was there, without wasting space."""
+    if name in entry:
+        group: h5py.Group = entry[name]
+        for key, (values, _) in {**axes, **arrays}.items():
+            group[key].resize(values.shape)
+            group[key][...] = values
+        return group
+    group = new_nxdata(entry, name, axes, signal=next(iter(arrays)))
+    for key, (values, unit) in arrays.items():
+        dataset = group.create_dataset(key, data=values, maxshape=(None, None), chunks=values.shape)
+        dataset.attrs.update({"interpretation": "image", "units": unit})
+    others = list(arrays)[1:]
+    if others:
+        group.attrs["auxiliary_signals"] = np.array(others, dtype=h5py.string_dtype())
+    return group

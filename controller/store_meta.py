@@ -65,8 +65,10 @@ def _write_instrument(entry: h5py.Group, config: RunConfig) -> None:
 
 
 def write_detector(entry: h5py.Group, info: DetectorInfo, config: RunConfig) -> None:
-    """Write what a detector delivers and its calibration."""
-    group = _group(entry["instrument"], info.name, "NXdetector")
+    """Write what a detector delivers and its calibration, unless that is there already."""
+    if f"detector_{info.name}" in entry["instrument"]:
+        return
+    group = _group(entry["instrument"], f"detector_{info.name}", "NXdetector")
     _put(group, "kind", info.kind)
     _put(group, "dtype", info.dtype)
     _put(group, "frame_shape", info.frame_shape, "px")
@@ -102,7 +104,7 @@ def _plain(info: DetectorInfo) -> dict[str, Any]:
 
 def read_detector(entry: h5py.Group, name: str) -> DetectorInfo:
     """Return what `write_detector` wrote."""
-    plain = json.loads(entry["instrument"][name].attrs["info"])
+    plain = json.loads(entry["instrument"][f"detector_{name}"].attrs["info"])
     shape = plain["frame_shape"]
     return DetectorInfo(
         **{

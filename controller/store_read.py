@@ -20,12 +20,15 @@ from drivers.vocabulary import AnyArray, SubScan, SubScanData
 
 __all__ = ["StoredSubScan", "hdf5plugin", "iterate_stored", "list_stored", "read_sub_scan"]
 
+WHOLE = -1
+"""In place of a row: the dataset holds this one sub-scan alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredSubScan:
     """A sub-scan in a run file: its frames are read by `read_sub_scan`.
 
-    ``rows`` holds the dataset path and the row (-1: the whole dataset) by detector name.
+    ``rows`` holds the dataset path and the row (or `WHOLE`) by detector name.
     """
 
     sub_scan: SubScan
@@ -76,7 +79,7 @@ def index(file: h5py.File) -> dict[str, StoredSubScan]:
         role = group.attrs.get("role")
         rows = _stack_rows(group) if role == "subscans" else []
         if role == "survey":
-            rows = [({name: group.attrs[name] for name in COLUMNS}, -1)]
+            rows = [({name: group.attrs[name] for name in COLUMNS}, WHOLE)]
         for values, row in rows:
             stored = _stored(values)
             known = found.setdefault(stored.sub_scan.id, stored)
@@ -114,7 +117,7 @@ def _pair(value: Any) -> tuple[float, float]:
 
 def _with_shape(file: h5py.File, stored: StoredSubScan) -> StoredSubScan:
     path, row = next(iter(stored.rows.values()))
-    shape = file[path].shape if row < 0 else file[path].shape[1:]
+    shape = file[path].shape if row == WHOLE else file[path].shape[1:]
     sub_scan = replace(stored.sub_scan, shape=(int(shape[0]), int(shape[1])))
     return replace(stored, sub_scan=sub_scan)
 
@@ -124,7 +127,7 @@ def load(file: h5py.File, stored: StoredSubScan) -> SubScanData:
     frames: dict[str, AnyArray] = {}
     detectors = {}
     for name, (path, row) in stored.rows.items():
-        block = np.asarray(file[path][()] if row < 0 else file[path][row])
+        block = np.asarray(file[path][()] if row == WHOLE else file[path][row])
         info = read_detector(file[ENTRY], name)
         frames[name] = block[None] if info.kind == "image" else block.reshape(-1, *block.shape[2:])
         detectors[name] = info

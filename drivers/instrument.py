@@ -1,4 +1,4 @@
-"""The instrument file: which parts there are, how they are set up, and what they must not exceed."""
+"""The instrument file: which parts there are, how they are set up, what they must not exceed."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class BeamPart(Part):
     """Without a current, `run` refuses: dose could not be counted."""
     current_source: Literal["measured", "configured"] = "configured"
     current_upper_pA: PositiveFloat | None = None
-    """Upper bound on the current; planned dose is reckoned with it. 1.1 x current when not given."""
+    """Upper bound; planned dose is reckoned with it. 1.1 x current when not given."""
     current_max_age_s: PositiveFloat | None = None
     """How old a measured current may be; no limit when not given."""
     probe_size_nm: PositiveFloat = 0.1
@@ -96,7 +96,7 @@ class BeamPart(Part):
     def _blanker_consent(self) -> Self:
         if self.blanker == "none" and not self.accept_no_blanker:
             raise ValueError(
-                "blanker = \"none\" leaves the beam on the specimen between sub-scans: "
+                'blanker = "none" leaves the beam on the specimen between sub-scans: '
                 "set accept_no_blanker = true to work like this"
             )
         if self.blanker == "none" and self.between_sub_scans == "blank":
@@ -171,8 +171,9 @@ class InstrumentConfig(Part):
 
     def driver_names(self) -> tuple[str, ...]:
         """Return the drivers that parts name, each once, in order."""
-        parts = [self.scan, *self.detector, self.beam, *([self.column] if self.column else [])]
-        return tuple(dict.fromkeys(part.driver for part in parts))
+        names = [self.scan.driver, *(part.driver for part in self.detector), self.beam.driver]
+        names += [self.column.driver] if self.column else []
+        return tuple(dict.fromkeys(names))
 
     def served_by_gateway(self, endpoint: str) -> InstrumentConfig:
         """Return the same instrument with every part reached through a gateway at ``endpoint``."""

@@ -6,9 +6,7 @@ top left before rotation; y grows downwards. Only the standard library and NumPy
 
 from __future__ import annotations
 
-import asyncio
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -100,7 +98,9 @@ class SubScan:
     def corners_nm(self) -> FloatArray:
         """Corners of the scanned area in order round it: (4, 2), (y, x) in nm."""
         half_y, half_x = self.fov_nm[0] / 2, self.fov_nm[1] / 2
-        local = np.array([[-half_y, -half_x], [-half_y, half_x], [half_y, half_x], [half_y, -half_x]])
+        local = np.array(
+            [[-half_y, -half_x], [-half_y, half_x], [half_y, half_x], [half_y, -half_x]]
+        )
         return self.to_plane(local)
 
     def contains(self, points_nm: FloatArray) -> npt.NDArray[np.bool_]:
@@ -307,20 +307,6 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Let that many seconds of this clock pass."""
-
-
-class RealClock:
-    """The wall clock."""
-
-    is_virtual = False
-
-    def now(self) -> float:
-        """Return seconds of the system's monotonic clock."""
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait that many seconds."""
-        await asyncio.sleep(seconds)
 
 
 def utc_now() -> str:

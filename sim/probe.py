@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import constants
+from scipy.special import j0
 
 FloatArray = npt.NDArray[np.float64]
 REST_ENERGY_KV = constants.electron_mass * constants.speed_of_light**2 / constants.e / 1e3
@@ -105,8 +106,6 @@ class Probe:
 
         The intensity integrates to 1 over the plane. It is the Hankel transform of `transfer`.
         """
-        from scipy.special import j0
-
         frequency, transfer = self.transfer()
         fine = np.linspace(0, self.cutoff_per_nm, 2001)
         weights = np.interp(fine, frequency, transfer) * fine * 2 * math.pi

@@ -109,7 +109,9 @@ class RunRecord:
         changed = self.state.override("set_objective")
         if changed and isinstance(changed[-1], c.SetObjective):
             return changed[-1].name
-        return self.config.experiment.objective.name
+        part = self.config.experiment.objective
+        words = [value for value in part.params.values() if isinstance(value, str)]
+        return part.name + (f" ({', '.join(words)})" if words else "")
 
     def budget(self, name: str) -> float | None:
         """Return a budget as it was in the end, moved by an operator or not."""

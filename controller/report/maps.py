@@ -165,6 +165,11 @@ def _draw_box(axes: Axes, row: Row, colours: ScalarMappable, nm_per_pt: float, *
             mew=0.8,
             zorder=6,
         )
+    _draw_number(axes, row, box_pt, n)
+
+
+def _draw_number(axes: Axes, row: Row, box_pt: float, n: int) -> None:
+    """Write a box's number; where boxes are too small for theirs, every tenth alone."""
     size = float(np.clip(box_pt / (0.75 * len(str(n)) + 0.5), 0, 10))
     if size < _SMALLEST_LABEL_PT:
         if row.number % 10 != 0 and row.number not in (1, n):

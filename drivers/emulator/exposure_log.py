@@ -21,7 +21,7 @@ from drivers.vocabulary import SubScan, utc_now
 
 EventName = Literal[
     "start", "unblank", "blank", "scan_start", "scan_end", "fence", "claim", "release", "park",
-    "refused", "stop",
+    "refused",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.emulator.scene import Scene
+from drivers.errors import DriverError
 from drivers.vocabulary import AnyArray, SubScan
 
 
@@ -41,6 +42,15 @@ class Renderer:
         self._ready: OrderedDict[tuple[str, str, float], Future[AnyArray]] = OrderedDict()
 
     def _render(self, job: Job) -> AnyArray:
+        try:
+            return self._rendered(job)
+        except DriverError:
+            raise
+        except Exception as error:
+            what = f"{job.detector} of sub-scan {job.sub_scan.id}"
+            raise DriverError(f"the scene could not render {what}: {error}") from error
+
+    def _rendered(self, job: Job) -> AnyArray:
         info = self._scene.detectors[job.detector]
         at = {"current_pA": job.current_pA, "time_s": job.time_s}
         if info.kind == "image":
@@ -50,9 +60,7 @@ class Renderer:
         frames = np.ascontiguousarray(frames, dtype=np.dtype(info.dtype))
         expected = (job.stop - job.first, *info.expected_shape(job.sub_scan))
         if frames.shape != expected:
-            raise ValueError(
-                f"the scene rendered {frames.shape} for {job.detector}, not {expected}"
-            )
+            raise ValueError(f"it made {frames.shape} instead of {expected}")
         frames.setflags(write=False)
         return frames
 

@@ -8,11 +8,11 @@ be called from any thread.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from drivers.emulator.blanker import Blanker
+from drivers.emulator.console import Console
 from drivers.emulator.exposure_log import EventName
 from drivers.emulator.faults import Fault, Faults
 from drivers.emulator.lease import Lease
@@ -36,16 +36,6 @@ from drivers.vocabulary import (
 )
 
 Probe = Literal["parked", "positioned", "scanning"]
-
-
-@dataclass(frozen=True, slots=True)
-class Console:
-    """What an operator at the vendor's console sets, and a controller only reads back."""
-
-    field_nm: NmPair
-    rotation_deg: float = 0.0
-    defocus_nm: float = 0.0
-    stage_nm: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 class Room:
@@ -365,13 +355,7 @@ class Room:
     ) -> None:
         """Change settings as an operator at the vendor's console would."""
         with self._lock:
-            now = self._console
-            self._console = Console(
-                field_nm=now.field_nm if field_nm is None else field_nm,
-                rotation_deg=now.rotation_deg if rotation_deg is None else rotation_deg,
-                defocus_nm=now.defocus_nm if defocus_nm is None else defocus_nm,
-                stage_nm=now.stage_nm if stage_nm is None else stage_nm,
-            )
+            self._console = self._console.changed(field_nm, rotation_deg, defocus_nm, stage_nm)
 
     def fault(self, where: str) -> Fault | None:
         """Return what goes wrong at this place now, if anything; a stuck blanker sticks at once."""

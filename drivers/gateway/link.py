@@ -128,9 +128,13 @@ class CommandLink:
 
     def tell(self, cmd: str, token: str | None, deadline_s: float) -> None:
         """Send a command and wait for nothing: for leaving, when nobody is there to wait."""
-        if self._lost is None:
+        if self._lost is not None:
+            return
+        try:
             identity = f"{self._prefix}-{next(self._numbers)}"
             self._send(identity, cmd, {}, token, deadline_s)
+        except DriverDisconnected as error:
+            self.lose(str(error))
 
     def _send(
         self,

@@ -29,8 +29,6 @@ from drivers.vocabulary import (
 if TYPE_CHECKING:
     from drivers.gateway.session import GatewaySession
 
-CANCEL_DEADLINE_S = 5.0
-
 
 class GatewayScan:
     """Scan control over the wire."""
@@ -56,11 +54,11 @@ class GatewayScan:
         try:
             result = await self._session.call("scan", deadline_s, sub_scan=dump(sub_scan))
         except asyncio.CancelledError:
-            self._session.link.tell("cancel", self._session.token, CANCEL_DEADLINE_S)
+            self._session.tell_cancel()
             raise
         except DriverError as error:
             if isinstance(error, DriverTimeout):
-                self._session.link.tell("cancel", self._session.token, CANCEL_DEADLINE_S)
+                self._session.tell_cancel()
             self._session.fail_inboxes(error, sub_scan.id)
             raise
         return RECEIPT.validate_python(result)

@@ -12,7 +12,7 @@ from drivers.emulator.inbox import Inbox
 from drivers.errors import BadFrame, DriverDisconnected, DriverError
 from drivers.gateway.link import CommandLink, Watched, new_socket
 from drivers.gateway.parts import GatewayBeam, GatewayColumn, GatewayDetector, GatewayScan
-from drivers.gateway.wire import FrameHeader, Granted, Welcome, block_of
+from drivers.gateway.wire import FrameHeader, Granted, Welcome, block_of, require_loopback
 from drivers.instrument import InstrumentConfig
 from drivers.protocols import Beam, Column, Detector, ScanControl
 from drivers.vocabulary import Clock
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_DEADLINE_S = 1.0
 RELEASE_DEADLINE_S = 2.0
+CANCEL_DEADLINE_S = 5.0
 
 
 class GatewaySession:
@@ -102,19 +103,27 @@ class GatewaySession:
         self._context = zmq.Context()
         self._link = CommandLink(self._context, self._endpoint, self.fail_inboxes)
         try:
-            hello = await self._link.call("hello", {}, None, deadline_s)
-            self._welcome = Welcome.model_validate(hello)
-            self._check_detectors(self._welcome)
-            answer = await self._link.call("claim", {"holder": holder}, None, deadline_s)
-            granted = Granted.model_validate(answer)
+            data_endpoint = await self._claim(self._link, holder, deadline_s)
+        except ValueError as error:
+            self._shut()
+            raise DriverError(f"{self._endpoint} does not speak this wire: {error}") from error
         except BaseException:
             self._shut()
             raise
-        self.token = granted.token
         self._next_seq = 0
         socket = new_socket(self._context, zmq.PULL)
-        socket.connect(granted.data)
+        socket.connect(data_endpoint)
         self._data = Watched(socket, self._on_data)
+
+    async def _claim(self, link: CommandLink, holder: str, deadline_s: float) -> str:
+        """Take the lease; return where its frames come from."""
+        welcome = Welcome.model_validate(await link.call("hello", {}, None, deadline_s))
+        self._check_detectors(welcome)
+        self._welcome = welcome
+        answer = await link.call("claim", {"holder": holder}, None, deadline_s)
+        granted = Granted.model_validate(answer)
+        self.token = granted.token
+        return require_loopback(granted.data)
 
     def _check_detectors(self, welcome: Welcome) -> None:
         missing = sorted(set(self.detectors) - set(welcome.detectors))
@@ -125,6 +134,11 @@ class GatewaySession:
     async def call(self, cmd: str, deadline_s: float, **args: JsonValue) -> JsonValue:
         """Send a command under this session's lease and return its result."""
         return await self.link.call(cmd, args, self.token, deadline_s)
+
+    def tell_cancel(self) -> None:
+        """Tell the machine to cancel and wait for nothing; nobody listening is no error."""
+        if self._link is not None:
+            self._link.tell("cancel", self.token, CANCEL_DEADLINE_S)
 
     async def heartbeat(self) -> None:
         """Tell the machine that its controller is alive.

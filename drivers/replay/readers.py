@@ -76,7 +76,7 @@ def open_recording(
     Returns
     -------
     Recording
-        Large stacks stay in the file and are read frame by frame.
+        Frames stay in the file, which is open only while some are read; an image is in memory.
 
     Raises
     ------
@@ -89,18 +89,21 @@ def open_recording(
     if not path.is_file():
         todo = "correct the path in the instrument file, or set PROBEWISE_DATA"
         raise bad(path, "there is no such file", todo)
+    return _read(path, dataset, scan_shape).with_pixel_nm(pixel_nm)
+
+
+def _read(path: Path, dataset: str | None, scan_shape: tuple[int, int] | None) -> Recording:
+    """Choose a reader by the file's suffix."""
     suffix = path.suffix.lower()
     if suffix in HDF5:
-        recording = read_hdf5(path, dataset, scan_shape)
-    elif suffix == ".npy":
-        recording = read_npy(path, scan_shape)
-    elif suffix in TIFF:
-        recording = read_tiff(path, scan_shape)
-    elif suffix == ".mib":
-        recording = read_mib(path, scan_shape)
-    else:
-        recording = read_rsciio(path, dataset, scan_shape)
-    return recording.with_pixel_nm(pixel_nm)
+        return read_hdf5(path, dataset, scan_shape)
+    if suffix == ".npy":
+        return read_npy(path, scan_shape)
+    if suffix in TIFF:
+        return read_tiff(path, scan_shape)
+    if suffix == ".mib":
+        return read_mib(path, scan_shape)
+    return read_rsciio(path, dataset, scan_shape)
 
 
 def read_npy(path: Path, scan_shape: tuple[int, int] | None) -> Recording:
@@ -115,8 +118,7 @@ def read_npy(path: Path, scan_shape: tuple[int, int] | None) -> Recording:
 
 def _map_npy(path: Path) -> AnyArray:
     """Map a NumPy file; an archive of several arrays is refused."""
-    array = np.lib.format.open_memmap(path, mode="r")
-    return np.asanyarray(array)
+    return np.lib.format.open_memmap(path, mode="r")
 
 
 def read_tiff(path: Path, scan_shape: tuple[int, int] | None) -> Recording:

@@ -38,8 +38,7 @@ def resample(image: AnyArray, pixel_nm: NmPair, sub_scan: SubScan) -> FloatArray
     (ny, nx) array
         Not finite where the box touches a recorded value that is not.
     """
-    turns = sub_scan.rotation_deg % 360.0
-    if turns == 0.0:
+    if sub_scan.rotation_deg % 360.0 == 0.0:
         return _upright(image, pixel_nm, sub_scan)
     return _turned(image, pixel_nm, sub_scan)
 

@@ -49,8 +49,16 @@ class DataLink:
             self._send([header, data], block.detector, block.sub_scan_id)
 
     def send_end(self, detector: str, sub_scan_id: str, *, completed: bool) -> None:
-        """Say that a detector's frames of a sub-scan are over; nobody listening is no error."""
+        """Say that a detector's frames are over; harmless when the lease has ended.
+
+        Raises
+        ------
+        BadFrame
+            If the holder takes nothing for 2 s.
+        """
         with self._lock:
+            if self._socket.closed:
+                return
             header = FrameHeader(
                 seq=self._seq,
                 detector=detector,

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from drivers.clock import RealClock
 from drivers.emulator.driver import EmulatedDriver
 from drivers.emulator.room import Room
 from drivers.errors import DriverRefused
 from drivers.instrument import InstrumentConfig
 from drivers.registry import load
 from drivers.serve.server import InstrumentServer
-from drivers.vocabulary import RealClock
 
 HEARTBEAT_TIMEOUT_S = 2.0
 LINGER_S = 60.0

@@ -59,10 +59,11 @@ class InstrumentServer:
     """
 
     def __init__(self, room: Room, endpoint: str, linger_s: float) -> None:
+        endpoint = require_loopback(endpoint)
         self._room = room
         self._linger_s = linger_s
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._router = self._bind(require_loopback(endpoint))
+        self._router = self._bind(endpoint)
         self.endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
         self._desk = Desk(room, self._context)
         self._answers: queue.SimpleQueue[tuple[bytes, Reply]] = queue.SimpleQueue()
@@ -101,8 +102,9 @@ class InstrumentServer:
         poller.register(self._router, zmq.POLLIN)
         poller.register(self._woken.fileno(), zmq.POLLIN)
         heard_s = time.monotonic()
+        look_ms = round(1000 * min(1.0, self._linger_s))
         while not self._stopping:
-            ready = dict(poller.poll(1000))
+            ready = dict(poller.poll(look_ms))
             if self._woken.fileno() in ready:
                 self._send_answers()
             if self._router in ready:

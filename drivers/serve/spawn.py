@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock
 
-from drivers.errors import DriverDisconnected, DriverError, DriverTimeout
+from drivers.errors import DriverDisconnected, DriverError, DriverRefused, DriverTimeout
 from drivers.gateway.emergency import GatewayEmergency
 from drivers.instrument import InstrumentConfig
 
@@ -67,7 +67,10 @@ def is_alive(pid: int) -> bool:
     with contextlib.suppress(ChildProcessError):
         if os.waitpid(pid, os.WNOHANG) != (0, 0):
             return False
-    return bool(psutil.pid_exists(pid))
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def spawn(
@@ -131,7 +134,13 @@ def _wait_ready(
 
 
 def find(instrument: InstrumentConfig, state_dir: Path) -> ServedInstrument | None:
-    """Return the live process that serves an instrument of this name, if there is one."""
+    """Return the live process that serves an instrument of this name, if there is one.
+
+    Raises
+    ------
+    DriverError
+        If there is one that does not answer: it is not to be forgotten, for its beam may be on.
+    """
     endpoint_file = state_dir / f"{instrument.instrument.name}.endpoint"
     try:
         served = _read(endpoint_file)
@@ -140,8 +149,16 @@ def find(instrument: InstrumentConfig, state_dir: Path) -> ServedInstrument | No
     emergency = GatewayEmergency(served.endpoint)
     try:
         emergency.is_blanked(PROBE_S)
-    except DriverError:
+    except DriverDisconnected:
         return None
+    except DriverTimeout as error:
+        name = instrument.instrument.name
+        raise DriverError(
+            f"process {served.pid} serves '{name}' and does not answer: make sure that its beam "
+            f"is off, then end it (kill -9 {served.pid})"
+        ) from error
+    except DriverRefused:
+        return served  # it answers, if with an error
     finally:
         emergency.close()
     return served

@@ -12,12 +12,12 @@ from typing import Any
 
 import zmq
 
+from drivers.clock import RealClock
 from drivers.emulator.faults import Faults
 from drivers.emulator.room import Room
 from drivers.gateway import DRIVER
 from drivers.protocols import Emergency, Session
 from drivers.serve.server import InstrumentServer
-from drivers.vocabulary import RealClock
 from tests.conformance.scenes import SceneDriver, instrument
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drivers.vocabulary import RealClock
+from drivers.clock import RealClock
 from tests.conformance.scenes import SceneDriver, instrument
 from tests.conformance.suite import InstrumentConformance, Rig
 

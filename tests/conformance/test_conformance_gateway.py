@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from drivers.clock import RealClock
 from drivers.gateway import DRIVER
 from drivers.serve import ServedInstrument, spawn
-from drivers.vocabulary import RealClock
 from tests.conformance.scenes import instrument
 from tests.conformance.suite import InstrumentConformance, Rig
 

@@ -28,7 +28,7 @@ def array(file: h5py.File) -> h5py.Group:
     assert (file.attrs["version_major"], file.attrs["version_minor"]) == (1, 0)
     (root,) = file.values()
     assert root.attrs["emd_group_type"] == "root"
-    (group,) = root.values()
+    (group,) = (each for name, each in root.items() if name != "metadatabundle")
     assert group.attrs["emd_group_type"] == "array"
     data = group["data"]
     for axis, length in enumerate(data.shape):
@@ -47,6 +47,10 @@ def test_one_4d_sub_scan_becomes_a_datacube(tmp_path: Path, run: FakeRun) -> Non
         assert units == ["nm", "nm", "mrad", "mrad"]
         np.testing.assert_allclose(np.diff(group["dim0"]), 2.5 / 8)
         np.testing.assert_allclose(np.diff(group["dim3"]), 2.0)
+        calibration = group.parent["metadatabundle/calibration"]
+        assert calibration["Q_pixel_size"][()] == 2.0
+        assert calibration["R_pixel_size"][()] == pytest.approx(2.5 / 6)
+        assert calibration["Q_pixel_units"][()] == b"mrad"
         words = group["metadatabundle/probewise"]
         assert words["sub_scan_id"][()] == b"s000003"
         assert words["voltage_kV"][()] == 80.0

@@ -11,7 +11,6 @@ import pytest
 
 from controller.consistency import ACQUISITIONS, OBJECTIVES
 from controller.loading import ConfigError, Problem, load_instrument
-from models.decision.acquisition import Acquisition
 from models.decision.objectives import make_objective
 from tests.controller.config_files import EXPERIMENT, INSTRUMENT, line_of, load, write_files
 
@@ -187,9 +186,8 @@ def test_one_mistake_in_the_instrument_file(
 
 
 def test_an_unknown_driver_is_named_where_it_is_first_used(tmp_path: Path) -> None:
-    found = problems(
-        tmp_path, instrument=(('name = "maadf"\ndriver = "virtual"', 'name = "maadf"\ndriver = "virtul"'),)
-    )  # fmt: skip
+    old = 'name = "maadf"\ndriver = "virtual"'
+    found = problems(tmp_path, instrument=((old, old.replace("virtual", "virtul")),))
     assert [(each.key, each.line) for each in found] == [("detector[1].driver", 21)]
     assert "no driver is called 'virtul', did you mean 'virtual'?" in found[0].message
 
@@ -321,6 +319,8 @@ def test_settings_of_any_driver_are_checked_by_its_own_model(
 
 
 def test_names_known_here_are_those_of_the_models() -> None:
+    from models.decision.acquisition import Acquisition
+
     for name, parameters in ACQUISITIONS.items():
         made = Acquisition(name)
         assert set(made.params) == set(parameters)

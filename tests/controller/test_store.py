@@ -129,7 +129,7 @@ def test_axes_units_and_hints_for_other_programs(tmp_path: Path) -> None:
         np.testing.assert_allclose(survey["y"][[0, -1]], [-20 + 40 / 256, 20 - 40 / 256])
         assert file["entry/instrument/source/voltage"][()] == 80.0
         assert file["entry/instrument/beam/current"].attrs["units"] == "pA"
-        assert file["entry/instrument/camera/camera_length"][()] == 130.0
+        assert file["entry/instrument/detector_camera/camera_length"][()] == 130.0
         assert file["entry/sample/name"].asstr()[()] == "WS2 <flake>"
         assert file["entry/user/name"].asstr()[()] == "A. Person"
         assert file["entry/experiment_identifier"].asstr()[()] == "P-17"
@@ -321,3 +321,16 @@ def test_cameras_can_record_the_survey_too(tmp_path: Path) -> None:
     with FakeRun(tmp_path, camera=True) as run:
         run.store.write_survey(data)
     assert same(read_sub_scan(run.folder, "s000001"), data)
+
+
+def test_a_detector_may_be_called_like_a_part_of_the_instrument(tmp_path: Path) -> None:
+    scan = SubScan("s000002", (0.0, 0.0), (1.0, 1.0), (2, 2), 1.0)
+    infos = {name: DetectorInfo(name, "image", "uint8") for name in ("beam", "beam_2x2", "name")}
+    frames = {name: np.full((1, 2, 2), n, np.uint8) for n, name in enumerate(infos)}
+    data = SubScanData(scan, frames, infos)
+    with FakeRun(tmp_path) as run:  # which does not know these detectors beforehand
+        run.store.write(data, "forced")
+        assert same(run.store.read("s000002"), data)
+        with pytest.raises(StoreError, match="holds no 's000099'"):
+            run.store.read("s000099")
+    assert same(read_sub_scan(run.folder, "s000002"), data)

@@ -90,7 +90,7 @@ def test_windows_line_ends_count_once() -> None:
 
 
 def test_multi_line_string_that_ends_in_quotes() -> None:
-    text = 'a = """one\ntwo""""\nb = \'\'\'x\n\'\'\'\'\'\nc = 1\n'
+    text = "a = \"\"\"one\ntwo\"\"\"\"\nb = '''x\n'''''\nc = 1\n"
     assert tomllib.loads(text)["c"] == 1
     assert find_lines(text).of(("b",)) == 3
     assert find_lines(text).of(("c",)) == 5

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from drivers.clock import RealClock
 from drivers.instrument import InstrumentConfig
 from drivers.replay import DRIVER
-from drivers.vocabulary import RealClock
 from tests.conformance.suite import DEADLINE_S, InstrumentConformance, Rig, acquire, connected
 from tests.drivers.replay_files import FRAME_SHAPE, instrument, save_npy
 

@@ -262,6 +262,12 @@ def test_what_does_not_fit_is_refused(
         assert word in message
 
 
+def test_a_pitch_that_nobody_gives_is_asked_for(tmp_path: Path) -> None:
+    path = save_npy(tmp_path / "adf.npy", ADF)
+    with pytest.raises(BadRecording, match=r"adf\.npy.*set pixel_nm"):
+        load_scene(instrument({"adf": {"path": path}}))
+
+
 def test_gaps_need_a_dtype_that_carries_them(tmp_path: Path) -> None:
     record = ADF.copy()
     record[0, 0] = np.nan

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers.clock import RealClock
 from drivers.emulator.exposure_log import blanked_at_end, read_exposures
 from drivers.errors import DriverDisconnected, DriverError, DriverRefused
 from drivers.gateway import DRIVER
@@ -22,7 +23,6 @@ from drivers.instrument import InstrumentConfig
 from drivers.serve import ServedInstrument, attach_or_spawn, spawn
 from drivers.serve.instrument import emulated_driver
 from drivers.serve.spawn import find, is_alive
-from drivers.vocabulary import RealClock
 from tests.conformance.scenes import instrument
 from tests.conformance.suite import Rig, connected, scanning
 
@@ -76,6 +76,16 @@ def test_it_is_found_again_and_not_started_twice(tmp_path: Path) -> None:
             attach_or_spawn(other, tmp_path, tmp_path / "other.jsonl", command=SCENE)
 
 
+def test_a_frozen_one_is_not_replaced(tmp_path: Path) -> None:
+    with spawned(tmp_path) as served:
+        os.kill(served.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(DriverError, match=f"{served.pid} .*does not answer"):
+                attach_or_spawn(instrument(), tmp_path, tmp_path / "other.jsonl", command=SCENE)
+        finally:
+            os.kill(served.pid, signal.SIGCONT)
+
+
 def test_a_dead_one_is_replaced_and_the_log_goes_on(tmp_path: Path) -> None:
     with spawned(tmp_path) as first:
         os.kill(first.pid, signal.SIGKILL)
@@ -87,7 +97,8 @@ def test_a_dead_one_is_replaced_and_the_log_goes_on(tmp_path: Path) -> None:
             assert second.pid != first.pid
         finally:
             second.end()
-    assert [e.event for e in read_exposures(first.exposure_log)] == ["start", "start", "release"]
+    events = [e.event for e in read_exposures(first.exposure_log)]
+    assert events == ["start", "start", "fence", "release"]
 
 
 def test_it_ends_by_itself_when_nobody_comes(tmp_path: Path) -> None:

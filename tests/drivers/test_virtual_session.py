@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drivers.clock import RealClock
 from drivers.emulator.driver import EmulatedDriver
 from drivers.errors import DriverRefused
 from drivers.instrument import InstrumentConfig
 from drivers.virtual import DRIVER, SimulatedScene, read_settings
-from drivers.vocabulary import RealClock, SubScan
+from drivers.vocabulary import SubScan
 from sim.clock import VirtualClock
 from sim.scanner import beam_on_s
 from tests.conformance.suite import DEADLINE_S, InstrumentConformance, Rig, acquire, connected

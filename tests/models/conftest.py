@@ -1,4 +1,4 @@
-"""Load the large libraries once, and keep the garbage collector off what they leave."""
+"""Load the large libraries once, and keep the garbage collector and BLAS from wasting time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Iterator
 
 import botorch  # noqa: F401
 import pytest
+from threadpoolctl import threadpool_limits
 
 
 @pytest.fixture(scope="session", autouse=True)
-def frozen_imports() -> Iterator[None]:
-    """Spare each test's collection the walk through the modules of PyTorch."""
+def light_footprint() -> Iterator[None]:
+    """Spare each collection the walk through PyTorch, and small matrices the threads of BLAS."""
     gc.collect()
     gc.freeze()
-    yield
+    with threadpool_limits(1):
+        yield
     gc.unfreeze()

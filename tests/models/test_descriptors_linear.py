@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +30,7 @@ def record(scan: SubScan, seed: int = 0, counts: float = 20.0, detector=INFO, fi
     return SubScanData(scan, {detector.name: image[None]}, {detector.name: detector})
 
 
+@functools.cache
 def survey(shape=(256, 256), size=(32.0, 32.0)):
     return record(SubScan("survey", (0.0, 0.0), size, shape, 1.0))
 
@@ -246,8 +248,8 @@ def test_a_sub_scan_that_turns_out_too_small_is_refused(fitted):
         fitted.describe(window(0.0, shape=(8, 8)))
 
 
-def test_on_a_real_image_domains_of_a_lattice_differ_from_vacuum_like_carbon(real_data):
-    """Graphene with Si dopants: windows of one frame, described by components of that frame."""
+def test_a_real_lattice_differs_from_its_own_pixels_shuffled(real_data):
+    """A real frame of graphene: windows described by components of that frame."""
     import h5py
 
     path = sorted(real_data("graphene_haadf").glob("*.hdf5"))[0]

@@ -29,8 +29,7 @@ def test_the_variance_of_a_component_leads_to_the_boundary_between_two_lattices(
             Outcome(suggestion.id, suggestion.sub_scan, seen.summary, seen.names, seen.version)
         )
         crossed.append(abs(suggestion.sub_scan.center_nm[1]) < 2.0)
-    # 2 of 15 columns touch the boundary at x = 0, and no more than 7 windows fit on it
-    print(crossed)
-    assert sum(crossed[8:]) >= 4
+    # 2 of 15 columns touch the boundary at x = 0: 1.6 of 12 places by chance, 7 fit at most
+    assert sum(crossed[8:]) >= 5
     best = max(planner.score(f"s{i:04d}") or 0.0 for i in range(20))
     assert best > 10

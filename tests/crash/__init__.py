@@ -1,0 +1,1 @@
+"""Controllers killed and stopped on purpose; judged from the instrument's own exposure log."""

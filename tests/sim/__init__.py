@@ -1,0 +1,1 @@
+"""Tests of the virtual microscope: physics, specimens, time and faults."""
