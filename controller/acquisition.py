@@ -50,6 +50,10 @@ class Acquisition:
                 end = end or await self._one()
                 if end is not None:
                     return end
+        except BaseException:
+            if self._ahead is not None:
+                self._ahead.cancel()  # what it waits for may never come
+            raise
         finally:
             await self._discard_ahead("the acquisition ended")
 
@@ -363,7 +367,7 @@ def forced_sub_scan(command: c.Force, parts: Parts, sub_scan_id: str) -> SubScan
 
 
 async def _settled(task: asyncio.Task[e.Intent | End | None]) -> e.Intent | End | None:
-    """Wait for a task to its end even while being cancelled, then let the cancellation go on."""
+    """Wait for a task to its end; cancelled meanwhile, cancel it too and then be cancelled."""
     cancelled = False
     while not task.done():
         try:
@@ -373,4 +377,4 @@ async def _settled(task: asyncio.Task[e.Intent | End | None]) -> e.Intent | End 
             task.cancel()
     if cancelled:
         raise asyncio.CancelledError
-    return task.result()
+    return None if task.cancelled() else task.result()

@@ -7,7 +7,7 @@ Frames are counted against the number expected: gaps at the end are seen as well
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 import numpy as np
 
@@ -39,7 +39,17 @@ class Stack:
         BadFrame
             If it belongs elsewhere, comes twice or out of order, or has the wrong shape or dtype.
         """
+        try:
+            self._take(block)
+        finally:
+            block.release()
+
+    def _take(self, block: FrameBlock) -> None:
+        if block.data.ndim != 3:
+            self._refuse(f"a block of shape {block.data.shape} instead of (n, ky, kx)")
         n, *shape = block.data.shape
+        if block.detector != self._info.name:
+            self._refuse(f"a frame of detector '{block.detector}' arrived")
         if block.sub_scan_id != self._id:
             self._refuse(f"a frame of sub-scan {block.sub_scan_id} arrived")
         if tuple(shape) != self._shape:
@@ -58,7 +68,6 @@ class Stack:
                 self._data = np.zeros((self._total, *self._shape), block.data.dtype)
             self._data[block.first_index : block.first_index + n] = block.data
         self.received += n
-        block.release()
 
     def finish(self, *, completed: bool) -> AnyArray | None:
         """Return the frames; None when the scan stopped early and the image is not whole.
@@ -91,8 +100,9 @@ async def collect(
 
     Raises
     ------
-    BadFrame, ChannelFull, DriverError
-        As described there; the other detectors' tasks are cancelled.
+    ExceptionGroup
+        Of `BadFrame`, `ChannelFull` or `DriverError`, nested by detector; the other detectors'
+        tasks are cancelled.
     """
     async with asyncio.TaskGroup() as group:
         tasks = {
@@ -109,10 +119,13 @@ async def _collect_one(detector: Detector, sub_scan: SubScan, deadline_s: float)
     channel: Bounded[FrameBlock] = Bounded(CAPACITY_BYTES, lambda block: block.data.nbytes)
 
     async def receive() -> None:
+        blocks = detector.blocks(deadline_s=deadline_s)
         try:
-            async for block in detector.blocks(deadline_s=deadline_s):
+            async for block in blocks:
                 await channel.put_now(block)
         finally:
+            if isinstance(blocks, AsyncGenerator):
+                await blocks.aclose()  # now, not when it is collected
             await channel.close()
 
     async def assemble() -> None:

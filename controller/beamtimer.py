@@ -27,9 +27,19 @@ class BeamTimer:
         self._thread.start()
 
     def arm(self, allowed_s: float) -> None:
-        """Start counting; the beam is about to be unblanked."""
+        """Start counting; the beam is about to be unblanked.
+
+        Raises
+        ------
+        ValueError
+            If there is no ``on_expiry``.
+        RuntimeError
+            If the timer was closed, or ``on_expiry`` failed the last time.
+        """
         if self.on_expiry is None:
             raise ValueError("nobody would act when the beam stays on")
+        if not self._thread.is_alive():
+            raise RuntimeError("the safety timer has ended: nothing may be exposed")
         with self._changed:
             self._allowed_s = allowed_s
             self._deadline_s = time.monotonic() + allowed_s

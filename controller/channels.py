@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -47,6 +47,8 @@ class Bounded(Generic[T]):
         self._items: deque[T] = deque()
         self._changed = asyncio.Condition()
         self._closed = False
+        self._putting: deque[object] = deque()
+        """One token for each putter that waits, oldest first: the order in which they go."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -62,14 +64,30 @@ class Bounded(Generic[T]):
         ChannelClosed
             If the channel was closed.
         """
+        mine = object()
         async with self._changed:
-            await self._changed.wait_for(lambda: self._closed or self._fits(item))
-            self._add(item)
+            self._putting.append(mine)
+            try:
+                await self._changed.wait_for(
+                    lambda: self._closed or (self._putting[0] is mine and self._fits(item))
+                )
+                self._add(item)
+            finally:
+                self._putting.remove(mine)
+                self._changed.notify_all()
 
     async def put_now(self, item: T) -> None:
-        """Add an item or raise `ChannelFull`; never waits for room."""
+        """Add an item or raise `ChannelFull`; never waits for room.
+
+        Raises
+        ------
+        ChannelFull
+            If there is no room, or others wait for some.
+        ChannelClosed
+            If the channel was closed.
+        """
         async with self._changed:
-            if not self._fits(item):
+            if not self._closed and (self._putting or not self._fits(item)):
                 raise ChannelFull(self.waiting + self._size(item), self.capacity)
             self._add(item)
 
@@ -131,8 +149,8 @@ class Ring(Generic[T]):
         self._items.append(item)
         self._next += 1
 
-    def since(self, sequence: int) -> Iterator[tuple[int, T]]:
-        """Yield (sequence, item) from ``sequence`` on.
+    def since(self, sequence: int) -> list[tuple[int, T]]:
+        """Return (sequence, item) from ``sequence`` on.
 
         Raises
         ------
@@ -142,9 +160,8 @@ class Ring(Generic[T]):
         first = self._next - len(self._items)
         if sequence < first:
             raise LookupError(f"items before {first} are gone; read the journal from {sequence}")
-        for offset, item in enumerate(self._items):
-            if first + offset >= sequence:
-                yield first + offset, item
+        numbered = enumerate(self._items, start=first)
+        return [(number, item) for number, item in numbered if number >= sequence]
 
 
 class CommandQueue(Generic[T]):

@@ -194,7 +194,7 @@ def recover(run_folder: Run) -> None:
 def replay(
     run_folder: Run,
     planner: Annotated[str, typer.Option(help="botorch, raster or random.")] = "botorch",
-    acquisition: Annotated[str | None, typer.Option(help="ucb, logei, qlogei or sd.")] = None,
+    acquisition: Annotated[str | None, typer.Option(help="ucb, log_ei, q_log_ei or sd.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Ask another planner what it would have done with the data of a run."""

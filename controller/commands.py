@@ -18,7 +18,7 @@ from drivers.vocabulary import NmPair, Region
 class Command(BaseModel):
     """What all commands have in common."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     id: str = Field(default_factory=lambda: uuid4().hex, min_length=1, max_length=64)
     by: str = "operator"
@@ -107,7 +107,7 @@ class Prioritise(Command):
 class TargetLatent(BaseModel):
     """A point in latent space to look for."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: Literal["latent"] = "latent"
     z: tuple[float, ...] = Field(min_length=1)
 

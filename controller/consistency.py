@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from controller.candidates import make_grid_for, rotated_size_nm
-from controller.config import ExperimentConfig
-from controller.problems import Fault, did_you_mean
+from controller.config import DescriptorPart, ExperimentConfig, ObjectivePart, PlannerPart
+from controller.problems import Fault, did_you_mean, got
 from controller.toml_lines import KeyPath
 from drivers.instrument import InstrumentConfig, LimitsPart
 from drivers.vocabulary import NmPair, SubScan
@@ -33,7 +33,6 @@ def contradictions(experiment: ExperimentConfig, instrument: InstrumentConfig) -
         *_names(experiment, instrument),
         *_budgets(experiment, instrument),
         *_geometry(experiment, instrument),
-        *_choices(experiment),
         *_description(
             experiment, _surveyed(experiment, instrument), _first(experiment, instrument)
         ),
@@ -199,28 +198,33 @@ def _one_scan(path: KeyPath, scan: SubScan, instrument: InstrumentConfig) -> Ite
         yield Fault((*path, "shape"), f"{message}{generator.max_positions}")
 
 
-def _choices(experiment: ExperimentConfig) -> Iterator[Fault]:
-    """Yield names of describers, planners, objectives and acquisitions that do not exist."""
+def wrong_choices(
+    descriptor: DescriptorPart, objective: ObjectivePart, planner: PlannerPart
+) -> Iterator[Fault]:
+    """Yield describers, planners, objectives, acquisitions and options that do not exist."""
     chosen: tuple[tuple[KeyPath, str, tuple[str, ...]], ...] = (
-        (("descriptor", "kind"), experiment.descriptor.kind, tuple(DESCRIBERS)),
-        (("planner", "kind"), experiment.planner.kind, tuple(PLANNERS)),
-        (("planner", "acquisition"), experiment.planner.acquisition, tuple(ACQUISITIONS)),
-        (("objective", "name"), experiment.objective.name, OBJECTIVES),
+        (("descriptor", "kind"), descriptor.kind, tuple(DESCRIBERS)),
+        (("planner", "kind"), planner.kind, tuple(PLANNERS)),
+        (("planner", "acquisition"), planner.acquisition, tuple(ACQUISITIONS)),
+        (("objective", "name"), objective.name, OBJECTIVES),
     )
     for path, name, known in chosen:
         if name not in known:
-            yield Fault(path, f"there is no {path[0]} '{name}'{did_you_mean(name, known)}")
-    descriptor, planner = experiment.descriptor, experiment.planner
+            what = "acquisition" if path[-1] == "acquisition" else path[0]
+            yield Fault(path, f"there is no {what} '{name}'{did_you_mean(name, known)}")
     yield from _options("descriptor", descriptor.kind, descriptor.options, DESCRIBERS)
     yield from _options("planner", planner.kind, planner.options, PLANNERS)
+    for name, value in planner.options.items():
+        if isinstance(value, (str, bool)):
+            yield Fault(("planner", "options", name), f"must be a number{got(value)}")
     takes = ACQUISITIONS.get(planner.acquisition, tuple(planner.params))
     for name in planner.params:
         if name not in takes:
             what = f"acquisition '{planner.acquisition}' takes no such parameter"
             yield Fault(("planner", "params", name), what + did_you_mean(name, takes))
-    if experiment.objective.name in OBJECTIVES:
+    if objective.name in OBJECTIVES:
         try:
-            make_objective(experiment.objective.name, experiment.objective.params)
+            make_objective(objective.name, objective.params)
         except ValueError as error:
             yield Fault(("objective", "params"), str(error))
 

@@ -9,17 +9,15 @@ leads outside the field.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from drivers.vocabulary import FloatArray, NmPair, SubScan
 
 A2_PER_NM2 = 100.0
-_SUB = 6
-"""Sub-samples along each edge of a cell for rotated rectangles."""
+_LINES = 16
+"""Lines along which the part of a cell that a rotated rectangle covers is measured."""
 Bounds = tuple[int, int, int, int]
 """First and one-past-last row, first and one-past-last column."""
 
@@ -33,14 +31,34 @@ def executed_part(sub_scan: SubScan, positions: int) -> SubScan:
     rows = min(ny, max(1, math.ceil(positions / nx)))
     if rows == ny:
         return sub_scan
-    height = sub_scan.fov_nm[0] * rows / ny
-    local = np.array([-(sub_scan.fov_nm[0] - height) / 2, 0.0])
-    y, x = sub_scan.to_plane(local)
+    return _block(sub_scan, 0, rows, nx)
+
+
+def executed_shares(sub_scan: SubScan, positions: int) -> tuple[tuple[SubScan, float], ...]:
+    """Return the rectangles in which a scan's electrons fell, each with its share of them.
+
+    The rows that were finished, and the begun part of the row in which it stopped.
+    """
+    nx = sub_scan.shape[1]
+    rows, rest = divmod(positions, nx)
+    if positions <= 0 or rest == 0 or rows >= sub_scan.shape[0]:
+        return ((executed_part(sub_scan, positions), 1.0),)
+    last = (_block(sub_scan, rows, 1, rest), rest / positions)
+    if rows == 0:
+        return (last,)
+    return (_block(sub_scan, 0, rows, nx), rows * nx / positions), last
+
+
+def _block(sub_scan: SubScan, first_row: int, rows: int, columns: int) -> SubScan:
+    """Return the rectangle of some rows of a sub-scan, from their first column on."""
+    dy, dx = sub_scan.pixel_nm
+    middle = np.array([(first_row + rows / 2) * dy, columns / 2 * dx])
+    y, x = sub_scan.to_plane(middle - np.asarray(sub_scan.fov_nm) / 2)
     return replace(
         sub_scan,
         center_nm=(float(y), float(x)),
-        fov_nm=(height, sub_scan.fov_nm[1]),
-        shape=(rows, nx),
+        fov_nm=(rows * dy, columns * dx),
+        shape=(rows, columns),
     )
 
 
@@ -183,15 +201,15 @@ class DoseLedger:
         bottom = max(top + 1, math.ceil(high[0] - tiny))
         right = max(left + 1, math.ceil(high[1] - tiny))
         bounds = (top, bottom, left, right)
-        if sub_scan.rotation_deg % 180 == 0:
+        if sub_scan.rotation_deg % 90 == 0:
             share = np.outer(
                 _overlaps(top, bottom, float(low[0]), float(high[0])),
                 _overlaps(left, right, float(low[1]), float(high[1])),
             )
         else:
-            share = self._sampled(bounds, sub_scan.contains)
+            share = _covered(bounds, corners)
         total = share.sum()
-        if total <= 0:  # smaller than the sampling: all in the cell of its centre
+        if total <= 0:  # between two of the lines it is measured on: in the cell of its centre
             share = np.zeros_like(share)
             row = math.floor(sub_scan.center_nm[0] / self.cell_nm) - top
             column = math.floor(sub_scan.center_nm[1] / self.cell_nm) - left
@@ -199,16 +217,27 @@ class DoseLedger:
             return bounds, share
         return bounds, share / total
 
-    def _sampled(
-        self, bounds: Bounds, contains: Callable[[FloatArray], npt.NDArray[np.bool_]]
-    ) -> FloatArray:
-        """Return the covered fraction of each cell, by sub-sampling it."""
-        top, bottom, left, right = bounds
-        y = (np.arange((bottom - top) * _SUB) + 0.5) / _SUB + top
-        x = (np.arange((right - left) * _SUB) + 0.5) / _SUB + left
-        points = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1) * self.cell_nm
-        inside = contains(points).reshape(bottom - top, _SUB, right - left, _SUB)
-        return np.asarray(inside.mean(axis=(1, 3)), dtype=np.float64)
+
+def _covered(bounds: Bounds, corners: FloatArray) -> FloatArray:
+    """Return the fraction of each cell that a convex polygon covers; ``corners`` in cells.
+
+    Exact along x, by the midpoint rule along y.
+    """
+    top, bottom, left, right = bounds
+    y = (np.arange((bottom - top) * _LINES) + 0.5) / _LINES + top
+    first, last = np.full(y.shape, np.inf), np.full(y.shape, -np.inf)
+    for (y0, x0), (y1, x1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if y0 == y1:
+            continue
+        at = (y - y0) / (y1 - y0)
+        crossed = (at >= 0) & (at <= 1)
+        x = x0 + at * (x1 - x0)
+        first = np.where(crossed, np.minimum(first, x), first)
+        last = np.where(crossed, np.maximum(last, x), last)
+    edges = np.arange(left, right + 1, dtype=np.float64)
+    within = np.minimum(edges[1:], last[:, None]) - np.maximum(edges[:-1], first[:, None])
+    lines = within.clip(min=0.0).reshape(bottom - top, _LINES, right - left)
+    return np.asarray(lines.mean(axis=1), dtype=np.float64)
 
 
 def _overlaps(first: int, last: int, low: float, high: float) -> FloatArray:

@@ -6,7 +6,8 @@ from __future__ import annotations
 def describe(error: BaseException) -> str:
     """Return an error in one line, groups by their first member."""
     error = innermost(error)
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def innermost(error: BaseException) -> BaseException:

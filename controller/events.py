@@ -14,6 +14,8 @@ from controller.phases import FinishReason, Phase
 from drivers.vocabulary import BeamCurrent, NmPair, SubScan
 
 Purpose = Literal["survey", "anchor", "measure", "forced"]
+Electrons = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""What the ledger can add up: a number, and none that takes dose away."""
 
 
 class Event(BaseModel):
@@ -107,7 +109,7 @@ class Intent(Event):
     sub_scan: SubScan
     offset_nm: NmPair
     """Specimen to scan: what the governor adds to the centre."""
-    planned_electrons: float
+    planned_electrons: Electrons
     planned_dose_e_per_A2: float
     detectors: tuple[str, ...]
 
@@ -132,7 +134,7 @@ class Executed(Event):
     outcome: Literal["complete", "partial", "unknown"]
     sub_scan: SubScan
     positions_executed: int
-    electrons: float
+    electrons: Electrons
     beam_on_s: float
     started_at_s: float | None = None
     ended_at_s: float | None = None
@@ -142,7 +144,7 @@ class DoseCharged(Event):
     """Electrons that reached the specimen outside a sub-scan, e.g. a parked, unblanked probe."""
 
     kind: Literal["dose_charged"] = "dose_charged"
-    electrons: float
+    electrons: Electrons
     at_nm: NmPair
     why: str
 

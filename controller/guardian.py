@@ -10,21 +10,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
+from controller.errors import describe
 from controller.lease import Latch
-from controller.park import alarm, park
+from controller.park import alarm, longest_s, park
 from drivers.errors import DriverError
 from drivers.instrument import InstrumentConfig
 from drivers.protocols import Emergency
 
 BEAT, GOODBYE = b".", b"q"
 ARMED = "armed"
+ENDING_S = 5.0
+"""Time to write the latch and the report and to end."""
 
 
 class GuardianFailed(Exception):
@@ -66,8 +69,7 @@ class Guardian:
         if not answer or answer[0].decode().strip() != ARMED:
             self._process.kill()
             self._reap()
-            said = answer[0].decode().strip() if answer else f"nothing in {deadline_s:g} s"
-            raise GuardianFailed(f"the guardian could not be armed: {said}")
+            raise GuardianFailed(f"the guardian could not be armed: {_said(answer, deadline_s)}")
 
     def beat(self) -> None:
         """Tell the guardian that the controller is alive.
@@ -98,7 +100,7 @@ class Guardian:
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
-            self._reap(patience_s=4 * self._instrument.limits.park_step_s + 5)
+            self._reap()
 
     def _goodbye(self) -> None:
         assert self._process is not None and self._process.stdin is not None
@@ -106,8 +108,10 @@ class Guardian:
         self._process.stdin.flush()
         self._process.stdin.close()
 
-    def _reap(self, patience_s: float = 5.0) -> None:
+    def _reap(self) -> None:
+        """Wait for the process to end, long enough for a park, and kill it then."""
         assert self._process is not None
+        patience_s = longest_s(self._instrument.limits.park_step_s) + ENDING_S
         try:
             self._process.wait(timeout=patience_s)
         except subprocess.TimeoutExpired:
@@ -120,39 +124,31 @@ class Guardian:
         self._process = None
 
 
-class Watch:
-    """Listens to the heartbeats on a file descriptor, in a thread."""
+def _said(answer: list[bytes], deadline_s: float) -> str:
+    """Return what a guardian said instead of being armed."""
+    if not answer:
+        return f"nothing in {deadline_s:g} s"
+    return answer[0].decode().strip() or "it ended without a word"
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._last_s: float | None = None
-        self._ended: str | None = None
-        self._changed = threading.Event()
-        threading.Thread(target=self._listen, name="heartbeats", daemon=True).start()
 
-    def _listen(self) -> None:
-        while self._ended is None:
-            data = os.read(self._descriptor, 4096)
-            self._last_s = time.monotonic()
-            if not data:
-                self._ended = "died"
-            elif GOODBYE in data:
-                self._ended = "goodbye"
-        self._changed.set()
+def listen(descriptor: int, silence_s: float) -> str:
+    """Listen to heartbeats until "goodbye", until the controller "died", or is "silent".
 
-    def wait(self, silence_s: float) -> str:
-        """Wait until the controller says goodbye, dies, or is silent; return which.
-
-        Silence counts from the first heartbeat on: before it nothing has been exposed.
-        """
-        while True:
-            last_s = self._last_s
-            left = silence_s if last_s is None else last_s + silence_s - time.monotonic()
-            if self._ended is not None:
-                return self._ended
-            if left <= 0:
-                return "silent"
-            self._changed.wait(left)
+    Silence counts from the first heartbeat on: before it nothing has been exposed. What waits
+    to be read counts as heard, so that a guardian that was held up itself does not park for it.
+    """
+    patience_s: float | None = None
+    while select.select([descriptor], [], [], patience_s)[0]:
+        try:
+            data = os.read(descriptor, 4096)
+        except OSError:
+            return "died"
+        if not data:
+            return "died"
+        if GOODBYE in data:
+            return "goodbye"
+        patience_s = silence_s
+    return "silent"
 
 
 def main(arguments: list[str]) -> int:
@@ -163,16 +159,19 @@ def main(arguments: list[str]) -> int:
     for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signal_number, signal.SIG_IGN)
     instrument = InstrumentConfig.model_validate_json(Path(config_path).read_text())
-    emergency = emergency_for(instrument)
+    try:
+        emergency = emergency_for(instrument)
+    except DriverError as error:
+        _say(describe(error))
+        return 1
     try:
         try:
             emergency.is_blanked(instrument.limits.park_step_s)
         except DriverError as error:
-            _say(f"{type(error).__name__}: {error}")
+            _say(describe(error))
             return 1
-        watch = Watch(sys.stdin.fileno())
         _say(ARMED)
-        end = watch.wait(instrument.limits.guardian_s)
+        end = listen(sys.stdin.fileno(), instrument.limits.guardian_s)
         if end != "goodbye":
             why = "the controller died" if end == "died" else "the controller fell silent"
             return guard(instrument, emergency, Path(report_path), f"{why} (run {run})")
@@ -183,12 +182,17 @@ def main(arguments: list[str]) -> int:
 
 def guard(instrument: InstrumentConfig, emergency: Emergency, report: Path, why: str) -> int:
     """Leave the latch, park, write down how it went; 0 when the beam is verifiably blanked."""
-    Latch(instrument.instrument.name).set("guardian", why)
+    try:
+        Latch(instrument.instrument.name).set("guardian", why)
+    except OSError as error:  # parking matters more
+        _say(f"latch not set: {error}", sys.stderr.fileno())
     parked = park(emergency, step_s=instrument.limits.park_step_s, by="guardian", why=why)
     if not parked.verified_blanked:
         _say(alarm(parked), sys.stderr.fileno())
     try:
-        report.write_text(json.dumps(parked.model_dump(mode="json")))
+        part = report.with_suffix(".part")
+        part.write_text(json.dumps(parked.model_dump(mode="json")))
+        part.replace(report)
     except OSError as error:
         _say(f"guardian report not written: {error}", sys.stderr.fileno())
     return 0 if parked.verified_blanked else 1

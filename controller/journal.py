@@ -7,6 +7,7 @@ was appended so far is on disk. A last line torn by a crash is tolerated and cut
 
 from __future__ import annotations
 
+import fcntl
 import os
 import queue
 import threading
@@ -74,24 +75,35 @@ class Journal:
         ``events.jsonl``; created when missing, continued when there.
     clock : Clock
         Gives each entry its monotonic time.
+
+    Raises
+    ------
+    JournalError
+        If another controller writes it, or it is damaged.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        entries, intact = read(path) if path.exists() else ([], 0)
+        self._file = _open_for_writing(path)
+        try:
+            entries, intact = read(path)
+            os.ftruncate(self._file, intact)
+            os.lseek(self._file, 0, os.SEEK_END)
+        except BaseException:
+            os.close(self._file)
+            raise
         self.path = path
         self.state: RunState = fold(entries)
         self.failure: OSError | None = None
         self._clock = clock
         self._t0_s = clock.now() - self.state.t_s
         self._on_failure: Callable[[OSError], None] | None = None
+        self._told = False
+        self._closed = False
         self._listeners: list[Listener] = []
         self._seq = len(entries)
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[tuple[bytes, bool, Future[None] | None] | None]
         self._queue = queue.SimpleQueue()
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        os.ftruncate(self._file, intact)
-        os.lseek(self._file, 0, os.SEEK_END)
         self._thread = threading.Thread(target=self._write_all, name="journal", daemon=True)
         self._thread.start()
 
@@ -100,13 +112,22 @@ class Journal:
         self._listeners.append(listener)
 
     def when_failing(self, act: Callable[[OSError], None]) -> None:
-        """Call ``act`` from the writer thread, once, with the error that stopped it."""
-        self._on_failure = act
-        if self.failure is not None:
-            act(self.failure)
+        """Call ``act`` once with the error that stopped the writing, from the writer thread.
+
+        It is called at once when writing has failed already.
+        """
+        with self._lock:
+            self._on_failure = act
+        self._tell()
 
     def append(self, event: AnyEvent) -> Entry:
-        """Record an event; the state is changed when this returns, the disk soon after."""
+        """Record an event; the state is changed when this returns, the disk soon after.
+
+        Raises
+        ------
+        JournalError
+            If the journal was closed.
+        """
         return self._append(event, None)
 
     def durable(self, event: AnyEvent) -> Future[None]:
@@ -121,20 +142,24 @@ class Journal:
 
     def close(self) -> None:
         """Write what is left and close the file; harmless when closed already."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        self._thread.join()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
     def _append(self, event: AnyEvent, future: Future[None] | None) -> Entry:
         with self._lock:
+            if self._closed:
+                raise JournalError(f"{self.path} is closed: {event.kind} can't be recorded")
             t_s = round(self._clock.now() - self._t0_s, 6)
             entry = Entry(seq=self._seq + 1, utc=utc_now(), t_s=t_s, event=event)
-            self._seq += 1
-            self.state.apply(entry)
             line = entry.model_dump_json().encode() + b"\n"
+            self.state.apply(entry)  # what can't be written or applied leaves no gap in the numbers
+            self._seq += 1
             self._queue.put((line, event.kind in DURABLE or future is not None, future))
         for listener in self._listeners:
             listener(entry)
@@ -167,9 +192,32 @@ class Journal:
             data = data[os.write(self._file, data) :]
 
     def _fail(self, error: OSError, futures: list[Future[None]]) -> None:
-        first = self.failure is None
-        self.failure = error
+        with self._lock:
+            self.failure = error
         for future in futures:
             future.set_exception(error)
-        if first and self._on_failure is not None:
-            self._on_failure(error)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell who wants to know of a failure, once."""
+        with self._lock:
+            if self._told or self.failure is None or self._on_failure is None:
+                return
+            self._told = True
+        self._on_failure(self.failure)
+
+
+def _open_for_writing(path: Path) -> int:
+    """Open a journal so that nobody else can write it meanwhile; return the descriptor."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise JournalError(f"{path}: {error.strerror or error}; is this a run folder?") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise JournalError(
+            f"{path}: a controller is writing it; wait for that run to end, or abort it"
+        ) from error
+    return descriptor

@@ -7,6 +7,7 @@ epoch has passed or whose deadline is over when its turn comes is not begun.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import threading
@@ -62,7 +63,7 @@ class Lane:
     ) -> T:
         """Run ``work`` in the lane and return what it returns, or raise what it raises.
 
-        Cancelling the wait does not stop work that has begun.
+        Cancelling the wait does not stop work that has begun; what has not is dropped.
 
         Raises
         ------
@@ -76,6 +77,8 @@ class Lane:
         latest_s = None if deadline_s is None else time.monotonic() + deadline_s
 
         def run() -> None:
+            if future.cancelled():
+                return
             try:
                 if epoch is not None and epoch != self.epoch:
                     raise Stale(f"asked for in epoch {epoch}, now {self.epoch}")
@@ -124,7 +127,7 @@ def _deliver(
     what: Any,
 ) -> None:
     """Hand a result to the loop; nobody waits any more when the loop is closed."""
-    if not loop.is_closed():
+    with contextlib.suppress(RuntimeError):  # the loop is closed
         loop.call_soon_threadsafe(how, future, what)
 
 
@@ -134,5 +137,10 @@ def _succeed(future: asyncio.Future[Any], result: Any) -> None:
 
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
+    if future.done():
+        return
+    if isinstance(error, StopIteration):  # no future can carry it
+        told = RuntimeError("work in the compute lane raised StopIteration")
+        told.__cause__ = error
+        error = told
+    future.set_exception(error)

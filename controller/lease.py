@@ -49,7 +49,7 @@ class Lease:
     def __init__(self, instrument_name: str, run: str) -> None:
         folder = state_folder(instrument_name)
         self.instrument_name = instrument_name
-        self._lock = FileLock(folder / "lease.lock", timeout=0)
+        self._lock = FileLock(folder / "lease.lock", timeout=0, thread_local=False)
         self._card = folder / "lease.json"
         self._holder = Holder(run=run, pid=os.getpid(), since_utc=utc_now())
 
@@ -68,7 +68,11 @@ class Lease:
                 f"instrument '{self.instrument_name}' is in use by {self._describe_holder()}; "
                 "wait for it to end, or abort it"
             ) from None
-        self._card.write_text(json.dumps(asdict(self._holder)))
+        try:
+            self._card.write_text(json.dumps(asdict(self._holder)))
+        except OSError:
+            self._lock.release()
+            raise
 
     def release(self) -> None:
         """Give the lease back; harmless when not held."""
@@ -110,11 +114,9 @@ class Latch:
     def read(self) -> LatchCard | None:
         """Return what the mark says, None when there is none."""
         try:
-            text = self._path.read_text()
+            return LatchCard(**json.loads(self._path.read_bytes()))
         except FileNotFoundError:
             return None
-        try:
-            return LatchCard(**json.loads(text))
         except (ValueError, TypeError):
             return LatchCard(by="unknown", why="the latch file is damaged", utc="")
 

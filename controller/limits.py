@@ -134,23 +134,23 @@ def check_dose(
 ) -> Iterator[Verdict]:
     """Yield the dose limits that a sub-scan (in specimen nm) would break."""
     peak = ledger.peak_with(sub_scan, electrons)
-    if peak > budget.max_local_dose_e_per_A2 * _SLACK:
+    if not peak <= budget.max_local_dose_e_per_A2 * _SLACK:
         yield Verdict("local dose", peak, budget.max_local_dose_e_per_A2, "e/Å²", "refused")
     field_A2 = ledger.field_nm[0] * ledger.field_nm[1] * A2_PER_NM2
     total = ledger.total_e_per_A2 + electrons / field_A2
-    if total > budget.max_total_dose_e_per_A2 * _SLACK:
+    if not total <= budget.max_total_dose_e_per_A2 * _SLACK:
         yield Verdict("total dose", total, budget.max_total_dose_e_per_A2, "e/Å²", "finish")
 
 
 def check_current(current: BeamCurrent | None, instrument: InstrumentConfig) -> Iterator[Verdict]:
     """Yield what is wrong with the beam current: unknown, above its bound, or too old."""
     beam = instrument.beam
-    if current is None or current.value_pA <= 0:
+    if current is None or not current.value_pA > 0:
         yield Verdict("beam current unknown", 0.0, 0.0, "pA", "refused")
         return
-    if current.value_pA > beam.upper_pA * _SLACK:
+    if not current.value_pA <= beam.upper_pA * _SLACK:
         yield Verdict("beam current", current.value_pA, beam.upper_pA, "pA", "hold")
-    if beam.current_max_age_s is not None and current.age_s > beam.current_max_age_s:
+    if beam.current_max_age_s is not None and not current.age_s <= beam.current_max_age_s:
         yield Verdict("age of beam current", current.age_s, beam.current_max_age_s, "s", "hold")
 
 

@@ -14,8 +14,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from controller.config import ExperimentConfig, RunConfig
-from controller.consistency import contradictions, instrument_contradictions
+from controller.config import (
+    DescriptorPart,
+    ExperimentConfig,
+    ObjectivePart,
+    PlannerPart,
+    RunConfig,
+)
+from controller.consistency import contradictions, instrument_contradictions, wrong_choices
 from controller.documents import (
     Assignment,
     Document,
@@ -61,6 +67,7 @@ def load_experiment(path: Path | str, sets: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(problems)
     assign(document, of_experiment, problems)
     experiment = _validated(document, ExperimentConfig, problems)
+    problems += [document.problem(fault) for fault in _choice_faults(document.data)]
     named = document.data.get("experiment")
     name = named.get("instrument") if isinstance(named, dict) else None
     if not isinstance(name, str):
@@ -122,6 +129,16 @@ def _validated(document: Document, model: type[M], problems: list[Problem]) -> M
     config, faults = validate(document.data, model)
     problems += [document.problem(fault) for fault in faults]
     return config
+
+
+def _choice_faults(data: dict[str, Any]) -> list[Fault]:
+    """Return wrong choices of describer, objective and planner, whatever else is wrong."""
+    descriptor, _ = validate(data.get("descriptor", {}), DescriptorPart)
+    objective, _ = validate(data.get("objective", {}), ObjectivePart)
+    planner, _ = validate(data.get("planner", {}), PlannerPart)
+    if descriptor is None or objective is None or planner is None:
+        return []
+    return list(wrong_choices(descriptor, objective, planner))
 
 
 def _resolved(node: Any, folder: Path) -> Any:

@@ -13,6 +13,10 @@ from collections.abc import Callable
 from controller.events import Parked, ParkStep
 from drivers.protocols import Emergency
 
+_MOST_STEPS = 6
+_GRACE_S = 0.1
+"""Given to each step beyond its own time, to say for itself that it was too slow."""
+
 
 def park(emergency: Emergency, *, step_s: float, by: str, why: str) -> Parked:
     """Bring the instrument to a safe state and say how that went.
@@ -31,11 +35,9 @@ def park(emergency: Emergency, *, step_s: float, by: str, why: str) -> Parked:
     Parked
         ``verified_blanked`` is True only when the instrument's own read-back said so.
     """
-    blanked: list[bool] = []
 
     def verify() -> None:
-        blanked.append(emergency.is_blanked(step_s))
-        if not blanked[-1]:
+        if not emergency.is_blanked(step_s):
             raise RuntimeError("the instrument says the beam is on")
 
     steps = [
@@ -49,8 +51,12 @@ def park(emergency: Emergency, *, step_s: float, by: str, why: str) -> Parked:
             _timed("blank again", lambda: emergency.blank(step_s), step_s),
             _timed("verify again", verify, step_s),
         ]
-    verified = steps[-1].ok and bool(blanked) and blanked[-1]
-    return Parked(by=by, why=why, verified_blanked=verified, steps=tuple(steps))
+    return Parked(by=by, why=why, verified_blanked=steps[-1].ok, steps=tuple(steps))
+
+
+def longest_s(step_s: float) -> float:
+    """Return the longest time in s that `park` may take."""
+    return _MOST_STEPS * (step_s + _GRACE_S)
 
 
 def alarm(report: Parked) -> str:
@@ -65,18 +71,20 @@ def alarm(report: Parked) -> str:
 def _timed(name: str, action: Callable[[], None], step_s: float) -> ParkStep:
     """Run one step in a thread and wait no longer than it is allowed."""
     errors: list[str] = []
+    done = threading.Event()
 
     def run() -> None:
         try:
             action()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next step must run
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the next step must run
             errors.append(str(error) or type(error).__name__)
+        done.set()
 
     started = time.monotonic()
     thread = threading.Thread(target=run, name=f"park {name}", daemon=True)
     thread.start()
-    thread.join(step_s + 0.1)
+    in_time = done.wait(step_s + _GRACE_S)
     took_s = round(time.monotonic() - started, 4)
-    if thread.is_alive():
+    if not in_time:
         return ParkStep(name=name, ok=False, took_s=took_s, error=f"no answer in {step_s:g} s")
     return ParkStep(name=name, ok=not errors, took_s=took_s, error="".join(errors))

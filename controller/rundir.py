@@ -67,11 +67,21 @@ class RunFolder:
         return self.path / "guardian.json"
 
     def save_arrays(self, name: str, arrays: Mapping[str, AnyArray]) -> tuple[str, str]:
-        """Save named arrays under checkpoints; return the relative path and its sha256."""
+        """Save named arrays under checkpoints; return the relative path and its sha256.
+
+        Raises
+        ------
+        ValueError
+            If an array holds Python objects: they would be pickled.
+        """
+        for key, array in arrays.items():
+            if array.dtype.hasobject:
+                raise ValueError(f"array '{key}' of {name} holds Python objects, not numbers")
         target = self.checkpoints / f"{name}.npz"
         part = target.with_suffix(".npz.part")
         with part.open("wb") as file:
-            np.savez(file, allow_pickle=False, **dict(arrays))
+            named: dict[str, Any] = dict(arrays)
+            np.savez(file, **named)
             file.flush()
             os.fsync(file.fileno())
         digest = hashlib.sha256(part.read_bytes()).hexdigest()
@@ -92,9 +102,11 @@ class RunFolder:
             If there is none, or it is not JSON.
         """
         try:
-            loaded: dict[str, Any] = json.loads(self.manifest.read_text())
+            loaded: Any = json.loads(self.manifest.read_text())
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{self.path} is not a run folder: {error}") from error
+        if not isinstance(loaded, dict) or "config" not in loaded:
+            raise RunFolderError(f"{self.manifest} is not a manifest: it holds no configuration")
         return loaded
 
     def config(self) -> RunConfig:

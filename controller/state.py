@@ -8,7 +8,7 @@ from typing import Any
 
 from controller import commands as c
 from controller import events as e
-from controller.dose import DoseLedger, executed_part
+from controller.dose import DoseLedger, executed_shares
 from controller.phases import EXPOSING, Autonomy, FinishReason, Phase
 from drivers.vocabulary import BeamCurrent, NmPair, SubScan
 
@@ -172,7 +172,8 @@ def _executed(s: RunState, v: e.Executed) -> None:
         electrons=v.electrons,
     )
     s.n_measured += s.outcomes[v.id].purpose in ("measure", "forced")
-    s.ledger.charge(executed_part(v.sub_scan, v.positions_executed), v.electrons)
+    for part, share in executed_shares(v.sub_scan, v.positions_executed):
+        s.ledger.charge(part, v.electrons * share)
 
 
 def _charged(s: RunState, v: e.DoseCharged) -> None:
@@ -240,7 +241,7 @@ def _finished(s: RunState, v: e.Finished) -> None:
 def _count_id(s: RunState, sub_scan_id: str) -> None:
     """Remember the highest number given out, so that no id is used twice after a crash."""
     digits = sub_scan_id[1:]
-    if digits.isdigit():
+    if digits.isascii() and digits.isdigit():
         s.n_ids = max(s.n_ids, int(digits))
 
 

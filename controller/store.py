@@ -7,15 +7,18 @@ was stored survives a killed controller. One thread writes.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import h5py
 import numpy as np
+from filelock import FileLock, Timeout
 
 from controller.config import RunConfig
 from controller.dose import DoseLedger
 from controller.rundir import RunFolder
+from controller.store_commit import CommittedFile, used_length
 from controller.store_describe import DescriptionTable
 from controller.store_layout import (
     ID_LENGTH,
@@ -40,6 +43,7 @@ from controller.store_read import (
     load,
     read_sub_scan,
     reconcile,
+    writer_lock,
 )
 from controller.store_space import reserve, settle
 from drivers.vocabulary import AnyArray, DetectorInfo, FloatArray, SubScan, SubScanData, utc_now
@@ -83,12 +87,18 @@ class RunStore:
         self._folder = folder
         self._config = config
         self._file: h5py.File | None = None
+        self._disk: CommittedFile | None = None
+        self._lock = FileLock(writer_lock(folder))
         self._failed = ""
         if folder.data.exists() and folder.data_part.exists():
             raise StoreError(
                 f"{folder.path} holds both run.nxs and run.nxs.part: keep the one that belongs to "
                 "this run and move the other away"
             )
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise StoreError(f"{folder.path} is being written by another controller") from error
         if folder.data.exists():
             folder.data.replace(folder.data_part)
         try:
@@ -100,10 +110,10 @@ class RunStore:
 
     def _open(self, detectors: Mapping[str, DetectorInfo]) -> None:
         part = self._folder.data_part
-        if part.exists():
-            reserve(part, part.stat().st_size + _SPARE_BYTES)
-        self._file = h5py.File(part, "a", locking=False)
-        reserve(part, int(self._file.id.get_filesize()) + _SPARE_BYTES)
+        self._disk = CommittedFile(part)
+        reserve(part, used_length(part) + _SPARE_BYTES)
+        self._file = h5py.File(self._disk, "w" if self._disk.is_empty else "r+")
+        atexit.register(self._release)
         self._entry = write_metadata(self._file, self._config, self._folder.path.name)
         for info in detectors.values():
             write_detector(self._entry, info, self._config)
@@ -113,7 +123,7 @@ class RunStore:
         self._known = index(self._file)
         self._order = max((each.order for each in self._known.values()), default=-1) + 1
         self._descriptions = DescriptionTable(self._entry)
-        self._file.flush()
+        self._commit()
 
     def write_survey(self, data: SubScanData) -> StoredAt:
         """Store the survey: one NXdata per detector in specimen nm."""
@@ -126,7 +136,7 @@ class RunStore:
                 made = new_survey(self._entry, data.sub_scan, info, block, self._order)
                 rows[name] = (str(made.name), WHOLE)
             self._choose_default(f"survey_{next(iter(blocks))}", certain=False)
-            file.flush()
+            self._commit()
         return self._stored(data.sub_scan, "survey", rows, blocks)
 
     def write(self, data: SubScanData, purpose: str) -> StoredAt:
@@ -140,7 +150,7 @@ class RunStore:
                 group = self._stack(data.sub_scan, info, block)
                 row = append_row(group, block, row_values(data.sub_scan, purpose, self._order))
                 rows[name] = (f"{group.name}/data", row)
-            file.flush()
+            self._commit()
         return self._stored(data.sub_scan, purpose, rows, blocks)
 
     def write_description(self, sub_scan_id: str, description: Description) -> None:
@@ -148,7 +158,7 @@ class RunStore:
         size = description.z.nbytes + description.positions_nm.nbytes
         with self._guarded(f"extended by the description of {sub_scan_id}", size) as file:
             self._descriptions.append(sub_scan_id, description)
-            file.flush()
+            self._commit()
 
     def write_relabel(
         self, version: int, names: tuple[str, ...], summaries: Mapping[str, FloatArray]
@@ -157,7 +167,7 @@ class RunStore:
         size = sum(summary.nbytes + ID_LENGTH for summary in summaries.values())
         with self._guarded(f"extended by encoder version {version}", size) as file:
             self._descriptions.relabel(version, names, summaries)
-            file.flush()
+            self._commit()
 
     def write_dose_map(self, ledger: DoseLedger) -> None:
         """Store the dose map as it is now, in e/Å² over specimen nm."""
@@ -176,7 +186,7 @@ class RunStore:
             )
             group.attrs["dose_cell_nm"] = ledger.cell_nm
             group.attrs["electrons"] = ledger.electrons
-            file.flush()
+            self._commit()
 
     def write_maps(self, maps: Maps) -> None:
         """Store the surrogate's maps as they are now, over specimen nm."""
@@ -193,7 +203,7 @@ class RunStore:
                 },
             )
             group.attrs["objective"] = maps.objective
-            file.flush()
+            self._commit()
 
     def read(self, sub_scan_id: str) -> SubScanData:
         """Return a sub-scan stored before, also while the file is being written."""
@@ -215,13 +225,19 @@ class RunStore:
                 with self._guarded("closed", None) as file:
                     if finished:
                         self._end_time(file)
-                    file.flush()
+                    self._commit()
         finally:
             self._release()
         if not self._failed:
             settle(self._folder.data_part)
         if finished and not self._failed:
             self._folder.data_part.replace(self._folder.data)
+
+    def _commit(self) -> None:
+        """Let HDF5 write all it holds, then make that lasting at one stroke."""
+        assert self._file is not None and self._disk is not None
+        self._file.flush()
+        self._disk.commit()
 
     def _end_time(self, file: h5py.File) -> None:
         if "end_time" in self._entry:
@@ -234,10 +250,17 @@ class RunStore:
         try:
             if file is not None:
                 file.close()
+                if not self._failed and self._disk is not None:
+                    self._disk.commit()
         except (OSError, RuntimeError, ValueError) as error:
             if not self._failed:
                 self._failed = str(error)
                 raise self._error("closed", error) from error
+        finally:
+            if self._disk is not None:
+                self._disk.close()
+            self._lock.release()
+            atexit.unregister(self._release)
 
     def _blocks(self, data: SubScanData) -> dict[str, AnyArray]:
         """Return the checked frames by detector; nothing is written for bad ones."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,19 @@ from typing import Any
 import h5py
 import hdf5plugin  # registers the filter the frames are compressed with
 import numpy as np
+from filelock import FileLock, Timeout
 
 from controller.rundir import RunFolder
 from controller.state import RunState
+from controller.store_commit import complete, side_file
 from controller.store_layout import COLUMNS, ENTRY, StoreError
 from controller.store_meta import read_detector
 from drivers.vocabulary import AnyArray, SubScan, SubScanData
 
 __all__ = ["StoredSubScan", "hdf5plugin", "iterate_stored", "list_stored", "read_sub_scan"]
 
+_COMMIT_S = 2.0
+"""How long a commit of a living writer may take."""
 WHOLE = -1
 """In place of a row: the dataset holds this one sub-scan alone."""
 
@@ -51,6 +56,22 @@ def data_file(folder: RunFolder) -> Path:
     raise StoreError(f"{folder.path} has no run.nxs: no frames were stored in this run")
 
 
+def writer_lock(folder: RunFolder) -> Path:
+    """Return the lock that whoever writes the run file holds."""
+    return folder.path / "run.nxs.lock"
+
+
+def _settled(folder: RunFolder, path: Path) -> None:
+    """Wait for a commit in progress, or complete that of a writer that was killed."""
+    give_up = time.monotonic() + _COMMIT_S
+    while side_file(path).exists():
+        with suppress(Timeout), FileLock(writer_lock(folder)).acquire(timeout=0):
+            complete(path)
+        if time.monotonic() > give_up:
+            raise StoreError(f"{path} is being written by a controller that does not get on")
+        time.sleep(0.001)
+
+
 @contextmanager
 def opened(folder: RunFolder) -> Iterator[h5py.File]:
     """Open a run file for reading, also while a run still writes it.
@@ -61,6 +82,7 @@ def opened(folder: RunFolder) -> Iterator[h5py.File]:
         If there is none, or it can't be read.
     """
     path = data_file(folder)
+    _settled(folder, path)
     try:
         file = h5py.File(path, "r", locking=False)
     except OSError as error:

@@ -1,6 +1,6 @@
 """Disk space for the run file: made sure of before HDF5 is touched, given back at the end.
 
-HDF5 leaves a damaged file behind when a write fails for want of space.
+What HDF5 could not write for want of space would otherwise be found out in the middle of a change.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import errno
 import os
 import shutil
 from pathlib import Path
+
+from controller.store_commit import used_length
 
 
 def reserve(path: Path, size: int) -> None:
@@ -38,12 +40,7 @@ def reserve(path: Path, size: int) -> None:
 
 
 def settle(path: Path) -> None:
-    """Give back the space a closed file does not use, and get it to disk.
-
-    HDF5 states the length it uses in its superblock (version 0: 8 bytes at 40).
-    """
+    """Give back the space a closed file does not use, and get it to disk."""
     with path.open("r+b") as file:
-        head = file.read(48)
-        if head[:9] == b"\x89HDF\r\n\x1a\n\x00":
-            file.truncate(int.from_bytes(head[40:48], "little"))
+        file.truncate(used_length(path))
         os.fsync(file.fileno())

@@ -47,6 +47,8 @@ def history_figure(record: RunRecord, path: Path) -> Path | None:
     _history(by_area, rows, np.array([areas[row.number] for row in rows]), values, best)
     style.tidy(by_number, x="sub-scan", y=record.objective_name, title="Objective by sub-scan")
     style.tidy(by_area, x="exposed area (nm²)", title="Objective by exposed area")
+    by_number.set_xlim(0, len(record.measured) + 1)
+    by_area.set_xlim(left=0, right=1.03 * max(areas.values()))
     by_number.xaxis.set_major_locator(MaxNLocator(integer=True))
     for number in _changes(record):
         by_number.axvline(number + 0.5, color=style.PURPLE, lw=1, ls=":")

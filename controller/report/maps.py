@@ -28,8 +28,7 @@ def survey_figure(record: RunRecord, path: Path) -> Path:
     figure = style.new_figure(_WIDTH_IN, min(9.5, max(3.5, 0.5 + 6.4 * height / width)))
     axes = figure.add_subplot()
     title = "Survey and executed sub-scans" if _draw_survey(record, axes) else "Executed sub-scans"
-    if title.startswith("Executed"):
-        axes.set_facecolor("#3b4249")
+    axes.set_facecolor("#59626b")
     axes.set_aspect("equal")
     style.tidy(axes, x="x (nm)", y="y (nm)", title=title, grid=False)
     colours = _objective_colours(record)
@@ -207,12 +206,12 @@ def _legend(axes: Axes, record: RunRecord) -> None:
     if any(row.objective is None for row in record.measured):
         handles.append(Line2D([], [], color="#c5ccd3", lw=2, label="no objective"))
     if handles:
-        axes.legend(
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        figure.legend(
             handles=handles,
-            loc="lower left",
-            bbox_to_anchor=(0.4, 1.0),
+            loc="outside lower center",
             ncols=len(handles),
             fontsize=8,
             frameon=False,
-            borderaxespad=0.2,
         )

@@ -85,8 +85,18 @@ async def _rendered(
     return None if run.cancelled else await ready
 
 
-def drive_blocking(room: Room, run: ScanRun, deliver: Deliver) -> Receipt:
-    """Let a scan take its time on the real clock, in the calling thread.
+def sit_out(room: Room, run: ScanRun) -> Receipt:
+    """Let a scan take its time on the real clock, in the calling thread; not a moment longer."""
+    _pass_blocking(room.clock, run.planned_end_s, run)
+    room.finish(run)
+    return run.receipt()
+
+
+def deliver_blocking(room: Room, run: ScanRun, deliver: Deliver) -> bool:
+    """Hand out the blocks of a scan as they fall due, in the calling thread.
+
+    The scan does not wait for this: a block that took longer to render comes after its end.
+    Returns whether the scan was completed.
 
     Raises
     ------
@@ -96,7 +106,7 @@ def drive_blocking(room: Room, run: ScanRun, deliver: Deliver) -> Receipt:
     while (due_s := run.due_s()) is not None:
         rendering = run.rendering(room.renderer)
         _pass_blocking(room.clock, due_s, run)
-        if not run.stopped.done():
+        if not rendering.done() and not run.stopped.done():
             either: set[Future[Any]] = {rendering, run.stopped}
             wait(either, RENDER_LIMIT_S, return_when=FIRST_COMPLETED)
         if run.cancelled:
@@ -107,9 +117,7 @@ def drive_blocking(room: Room, run: ScanRun, deliver: Deliver) -> Receipt:
             if late_s:
                 time.sleep(late_s)
             deliver(block)
-    _pass_blocking(room.clock, run.planned_end_s, run)
-    room.finish(run)
-    return run.receipt()
+    return run.stopped.result(RENDER_LIMIT_S).completed
 
 
 def _pass_blocking(clock: Clock, until_s: float, run: ScanRun) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,12 +39,14 @@ class Renderer:
     def __init__(self, scene: Scene, *, inline: bool) -> None:
         self._scene = scene
         self._inline = inline
+        self._lock = threading.Lock()  # scenes are asked for one thing at a time
         self._pool: ThreadPoolExecutor | None = None
         self._ready: OrderedDict[tuple[str, str, float], Future[AnyArray]] = OrderedDict()
 
     def _render(self, job: Job) -> AnyArray:
         try:
-            return self._rendered(job)
+            with self._lock:
+                return self._rendered(job)
         except DriverError:
             raise
         except Exception as error:
@@ -72,8 +75,8 @@ class Renderer:
         return self._start(job)
 
     def prepare(self, job: Job) -> None:
-        """Render an image before its scan starts, and wait for it."""
-        future = self._start(job)
+        """Render an image before its scan starts, in the calling thread."""
+        future = _done(lambda: self._render(job))
         future.result()
         self._ready[job.sub_scan.id, job.detector, job.current_pA] = future
         while len(self._ready) > self.KEPT:

@@ -61,7 +61,10 @@ class GatewayScan:
                 self._session.tell_cancel()
             self._session.fail_inboxes(error, sub_scan.id)
             raise
-        return RECEIPT.validate_python(result)
+        receipt = RECEIPT.validate_python(result)
+        if not receipt.completed:
+            self._session.end_inboxes(sub_scan.id)
+        return receipt
 
     async def cancel(self, *, deadline_s: float) -> None:
         """Stop the scan in progress, if any."""

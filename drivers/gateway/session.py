@@ -181,6 +181,12 @@ class GatewaySession:
             if sub_scan_id in {None, inbox.sub_scan.id}:
                 inbox.fail(error)
 
+    def end_inboxes(self, sub_scan_id: str) -> None:
+        """Let nobody wait for more frames of a sub-scan that was cancelled."""
+        for inbox in self.inboxes.values():
+            if inbox.sub_scan.id == sub_scan_id:
+                inbox.end(completed=False)
+
     def _on_data(self, parts: list[zmq.Frame]) -> None:
         try:
             header = FrameHeader.model_validate_json(parts[0].bytes)

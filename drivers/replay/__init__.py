@@ -99,7 +99,13 @@ class ReplayDriver:
         BadRecording, DriverUnavailable
             If a recording can't be read.
         """
-        return Room(instrument, load_scene(instrument), clock, exposure_log=exposure_log)
+        return Room(
+            instrument,
+            load_scene(instrument),
+            clock,
+            exposure_log=exposure_log,
+            prerender=settings_of(instrument).prerender,
+        )
 
     def truth(self, instrument: InstrumentConfig) -> Truth | None:
         """Return the targets that the settings name, if any."""

@@ -52,5 +52,7 @@ class ReplaySettings(Part):
     """Seed of the counting noise."""
     counts_per_unit_per_us: PositiveFloat | None = None
     """Expected counts per recorded unit and µs; without it values come as recorded."""
+    prerender: bool = False
+    """Render images when a detector is armed: for measuring what the controller adds."""
     truth: Annotated[TopFraction | Coordinates, Field(discriminator="kind")] | None = None
     """What counts as a target, where that is known: for judging a run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import zmq
 
@@ -51,10 +52,12 @@ class DataLink:
     def send_end(self, detector: str, sub_scan_id: str, *, completed: bool) -> None:
         """Say that a detector's frames are over; harmless when the lease has ended.
 
+        Of a cancelled scan it is said without waiting: the scan's receipt tells it too.
+
         Raises
         ------
         BadFrame
-            If the holder takes nothing for 2 s.
+            If the scan was completed and the holder takes nothing for 2 s.
         """
         with self._lock:
             if self._socket.closed:
@@ -65,9 +68,11 @@ class DataLink:
                 sub_scan_id=sub_scan_id,
                 end="completed" if completed else "cancelled",
             )
-            self._send([header.model_dump_json().encode()], detector, sub_scan_id)
+            parts = [header.model_dump_json().encode()]
+            if completed or self._socket.poll(0, zmq.POLLOUT):
+                self._send(parts, detector, sub_scan_id)
 
-    def _send(self, parts: list[bytes | memoryview], detector: str, sub_scan_id: str) -> None:
+    def _send(self, parts: Sequence[bytes | memoryview], detector: str, sub_scan_id: str) -> None:
         if self._socket.closed:
             raise BadFrame(detector, sub_scan_id, "the lease these frames belong to has ended")
         try:

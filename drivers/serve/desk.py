@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import zmq
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from drivers.emulator.drive import drive_blocking
+from drivers.emulator.drive import deliver_blocking, sit_out
 from drivers.emulator.emergency import emergency_stop, suffer
 from drivers.emulator.faults import Fault
 from drivers.emulator.room import Room
 from drivers.emulator.scan_run import ScanRun
-from drivers.errors import DriverRefused
+from drivers.errors import BadFrame, DriverRefused
 from drivers.gateway.wire import Command, Granted, Welcome, dump
 from drivers.serve.data import DataLink
 from drivers.vocabulary import SubScan
@@ -41,6 +44,7 @@ class _Detector(_Args):
     detector: str
 
 
+logger = logging.getLogger(__name__)
 A = TypeVar("A", bound=_Args)
 Later = Callable[[], JsonValue]
 """The rest of a command that takes time, for a thread."""
@@ -64,6 +68,7 @@ class Desk:
         self._context = context
         self._links: dict[str, DataLink] = {}
         self._closing = threading.Event()
+        self._deliverers = ThreadPoolExecutor(4, thread_name_prefix="probewise-deliver")
         self._handlers: dict[str, Callable[[Command, Fault | None], JsonValue | Later]] = {
             "hello": self._hello,
             "claim": self._claim,
@@ -112,6 +117,7 @@ class Desk:
     def close(self) -> None:
         """End hangs and data links."""
         self._closing.set()
+        self._deliverers.shutdown(wait=True, cancel_futures=True)
         for link in self._links.values():
             link.close()
         self._links.clear()
@@ -173,17 +179,32 @@ class Desk:
     def _scan(self, command: Command, fault: Fault | None) -> Later:
         sub_scan = _args(_Scan, command).sub_scan
         run = self._room.begin_scan(command.token, sub_scan)
-        link = self._links[command.token or ""]
+        link = self._links.get(command.token or "")
+        if link is None:  # the lease ended this very moment
+            self._room.finish(run)
+            raise DriverRefused(f"scan {sub_scan.id}: the lease has ended")
         return lambda: self._drive(run, link)
 
     def _drive(self, run: ScanRun, link: DataLink) -> JsonValue:
+        """Sit the scan out while its frames are delivered; they may come after its end."""
+        self._deliverers.submit(self._deliver, run, link)
         try:
-            receipt = drive_blocking(self._room, run, link.send_block)
+            receipt = sit_out(self._room, run)
         finally:
             self._room.finish(run)
-        for detector in run.armed:
-            link.send_end(detector, run.sub_scan.id, completed=receipt.completed)
         return dump(receipt)
+
+    def _deliver(self, run: ScanRun, link: DataLink) -> None:
+        completed = False
+        try:
+            completed = deliver_blocking(self._room, run, link.send_block)
+        except Exception:
+            # the client learns it from the end that comes too early
+            logger.exception("frames of sub-scan %s are lost", run.sub_scan.id)
+        finally:
+            for detector in run.armed:
+                with contextlib.suppress(BadFrame):  # it takes nothing any more
+                    link.send_end(detector, run.sub_scan.id, completed=completed)
 
 
 def _args(model: type[A], command: Command) -> A:

@@ -101,6 +101,7 @@ def _serve_room(
         server.stop()
 
     former = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    former_fd = signal.set_wakeup_fd(server.wake_fd, warn_on_full_buffer=False)
     try:
         if announce is not None:
             ready = {"instrument": room.instrument.instrument.name, "endpoint": server.endpoint}
@@ -108,6 +109,7 @@ def _serve_room(
             announce(json.dumps(ready | {"pid": os.getpid()}))
         server.run()
     finally:
+        signal.set_wakeup_fd(former_fd)
         server.close()
         for number, handler in former.items():
             signal.signal(number, handler)

@@ -85,6 +85,11 @@ class InstrumentServer:
         router.bind(endpoint)
         return router
 
+    @property
+    def wake_fd(self) -> int:
+        """For `signal.set_wakeup_fd`: a signal between two polls must not wait for the second."""
+        return self._waker.fileno()
+
     def stop(self) -> None:
         """Make `run` return; may be called from any thread and from a signal handler."""
         self._stopping = True
@@ -147,7 +152,9 @@ class InstrumentServer:
         for asker in self._askers.pop(reply.id, []):
             self._router.send_multipart([asker, data], zmq.NOBLOCK)
         while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
+            oldest, answer = self._known.popitem(last=False)
+            if answer is None:
+                self._known[oldest] = None  # still in progress: not to be begun again
 
     def _receive(self) -> None:
         for _ in range(64):

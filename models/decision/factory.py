@@ -26,7 +26,7 @@ def make_planner(
     seed: int,
     objective: NamedParams,
     acquisition: tuple[str, Mapping[str, float]] = ("ucb", {}),
-    options: Mapping[str, float] | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> Planner:
     """Make a planner.
 
@@ -60,14 +60,30 @@ def make_planner(
             f"planner {kind}: unknown option {', '.join(unknown)}; "
             f"it takes {', '.join(PLANNERS[kind])}"
         )
-    overlap = float(options.get("max_overlap", 0.0))
+    overlap = _number(options, "max_overlap", 0.0)
     if kind == "raster":
         return ScriptedPlanner(grid, template, new_id, seed, objective, overlap)
     if kind == "random":
         return RandomPlanner(grid, template, new_id, seed, objective, overlap)
     from models.decision.botorch_planner import BotorchPlanner
 
-    counts = {key: int(options[key]) for key in ("n_initial", "refit_every") if key in options}
+    counts = {key: _whole(options, key) for key in ("n_initial", "refit_every") if key in options}
     return BotorchPlanner(
         grid, template, objective, acquisition, new_id, seed, max_overlap=overlap, **counts
     )
+
+
+def _number(options: Mapping[str, object], key: str, default: float) -> float:
+    """Return a number from the options, or raise ValueError."""
+    value = options.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"planner: {key} is {value!r}; it must be a number")
+    return float(value)
+
+
+def _whole(options: Mapping[str, object], key: str) -> int:
+    """Return a whole number from the options, or raise ValueError."""
+    value = _number(options, key, 0.0)
+    if not value.is_integer():
+        raise ValueError(f"planner: {key} is {value}; it must be a whole number")
+    return int(value)

@@ -73,7 +73,7 @@ def problems(
         ("[objective]", '[planner]\nkind = "botoch"\n[objective]', "planner.kind",
          "there is no planner 'botoch', did you mean 'botorch'?"),
         ("[objective]", '[planner]\nacquisition = "uct"\n[objective]', "planner.acquisition",
-         "there is no planner 'uct', did you mean 'ucb'?"),
+         "there is no acquisition 'uct', did you mean 'ucb'?"),
         ("[objective]", "[planner]\nparams = { bta = 2.0 }\n[objective]", "planner.params.bta",
          "acquisition 'ucb' takes no such parameter, did you mean 'beta'?"),
         ("[objective]", "[planner]\noptions = { n_inital = 4 }\n[objective]",
@@ -208,6 +208,20 @@ def test_all_problems_of_both_files_are_said_at_once(tmp_path: Path) -> None:
         "beam.energy_keV",
     }
     assert {Path(problem.file).name for problem in found} == {"trial.toml", "bench.toml"}
+
+
+def test_wrong_choices_are_said_beside_other_mistakes(tmp_path: Path) -> None:
+    planner = '[planner]\nkind = "rastr"\noptions = { max_overlap = "half" }\n[objective]'
+    found = problems(
+        tmp_path, ("dwell_us = 1.0", "dwell_us = 0"), ("[objective]", planner),
+        ('name = "variance"', 'name = "novelti"'),
+    )  # fmt: skip
+    assert {problem.key: problem.message for problem in found} == {
+        "survey.dwell_us": "must be greater than 0 (got 0)",
+        "planner.kind": "there is no planner 'rastr', did you mean 'raster'?",
+        "planner.options.max_overlap": 'must be a number (got "half")',
+        "objective.name": "there is no objective 'novelti', did you mean 'novelty'?",
+    }
 
 
 def test_contradictions_are_said_together(tmp_path: Path) -> None:

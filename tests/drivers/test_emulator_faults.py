@@ -155,6 +155,18 @@ async def test_a_late_frame_is_awaited_within_the_deadline(how: str) -> None:
 
 
 @everywhere
+async def test_a_frame_later_than_the_deadline_times_out(how: str) -> None:
+    async with faulty(how, nth("late_frame", "frame", seconds=0.6)) as it:
+        haadf, sub_scan = it.session.detectors["haadf"], RIG.sub_scan()
+        assert it.session.scan is not None
+        await haadf.arm(sub_scan, deadline_s=D)
+        scan = asyncio.create_task(it.session.scan.scan(sub_scan, deadline_s=D))
+        with pytest.raises(DriverTimeout, match="haadf for s-1"):
+            await collect(haadf, deadline_s=0.2)
+        assert (await scan).completed
+
+
+@everywhere
 async def test_a_stuck_blanker_reports_success_and_the_record_shows_the_beam(
     how: str, tmp_path: Path
 ) -> None:

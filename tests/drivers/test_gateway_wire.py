@@ -36,6 +36,7 @@ from drivers.gateway.wire import (
     wire_error,
 )
 from drivers.serve import data as data_module
+from drivers.serve import server as server_module
 from drivers.serve.data import DataLink
 from drivers.serve.server import InstrumentServer
 from drivers.vocabulary import AnyArray, FrameBlock, Receipt, SubScan
@@ -201,6 +202,25 @@ def test_a_scan_repeated_while_it_runs_is_answered_twice_and_done_once() -> None
             answers = [client.receive(), client.receive()]
         assert answers[0] == answers[1]
         assert answers[0]["result"]["positions_executed"] == 16
+
+
+def test_a_scan_in_progress_is_remembered_however_much_comes_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "REMEMBERED", 3)
+    sub_scan = dump(SubScan("s-1", (0, 0), (1, 1), (4, 4), 1e6))
+    with serving() as served, RawClient(served.endpoint) as client:
+        token = client.ask("claim", "c-1", args={"holder": "Ada"})["result"]["token"]
+        client.ask("arm", "c-2", token=token, args={"detector": "bf", "sub_scan": sub_scan})
+        scan = {"id": "c-3", "cmd": "scan", "token": token, "deadline_s": 60.0}
+        client.send(json.dumps({**scan, "args": {"sub_scan": sub_scan}}).encode())
+        for n in range(10):
+            assert client.ask("heartbeat", f"h-{n}", token=token)["ok"]
+        client.send(json.dumps({**scan, "args": {"sub_scan": sub_scan}}).encode())
+        client.send(json.dumps({**scan, "id": "c-4", "cmd": "cancel"}).encode())
+        answers = [client.receive() for _ in range(3)]
+        assert all(answer["ok"] for answer in answers), answers
+        assert sorted(answer["id"] for answer in answers) == ["c-3", "c-3", "c-4"]
 
 
 async def test_nobody_there_is_said_at_once() -> None:

@@ -130,8 +130,9 @@ def test_only_emulated_instruments_are_served() -> None:
 CONTROLLER = """
 import asyncio, sys
 sys.path.insert(0, sys.argv[2])
+from drivers.clock import RealClock
 from drivers.gateway import DRIVER
-from drivers.vocabulary import RealClock, SubScan
+from drivers.vocabulary import SubScan
 from tests.conformance.scenes import instrument
 
 async def main():
@@ -150,14 +151,16 @@ def test_a_killed_controller_leaves_a_blanked_instrument(tmp_path: Path) -> None
     root = str(Path(__file__).parents[2])
     with spawned(tmp_path) as served:
         command = [sys.executable, "-c", CONTROLLER, served.endpoint, root]
-        controller = subprocess.Popen(command)
 
         def events() -> list[str]:
             return [e.event for e in read_exposures(served.exposure_log)]
 
-        eventually(lambda: "scan_start" in events())
-        controller.kill()
-        controller.wait()
+        controller = subprocess.Popen(command)
+        try:
+            eventually(lambda: "scan_start" in events())
+        finally:
+            controller.kill()
+            controller.wait()
         eventually(lambda: "fence" in events())
         exposures = read_exposures(served.exposure_log)
         assert blanked_at_end(exposures)

@@ -58,6 +58,9 @@ def test_options_reach_the_planner():
         ("rastr", {}, "did you mean 'raster'"),
         ("raster", {"n_initial": 3}, "unknown option n_initial; it takes max_overlap"),
         ("random", {"max_overlap": 0.9}, "between 0 and 0.5"),
+        ("random", {"max_overlap": "much"}, "'much'; it must be a number"),
+        ("botorch", {"n_initial": 2.5}, "n_initial is 2.5; it must be a whole number"),
+        ("botorch", {"refit_every": True}, "refit_every is True; it must be a number"),
     ],
 )
 def test_unknown_names_get_one_clear_error(kind, options, message):
