@@ -16,8 +16,6 @@ import numpy as np
 from drivers.vocabulary import FloatArray, NmPair, SubScan
 
 A2_PER_NM2 = 100.0
-_LINES = 16
-"""Lines along which the part of a cell that a rotated rectangle covers is measured."""
 Bounds = tuple[int, int, int, int]
 """First and one-past-last row, first and one-past-last column."""
 
@@ -209,7 +207,7 @@ class DoseLedger:
         else:
             share = _covered(bounds, corners)
         total = share.sum()
-        if total <= 0:  # between two of the lines it is measured on: in the cell of its centre
+        if total <= 0:  # too small for the numbers: in the cell of its centre
             share = np.zeros_like(share)
             row = math.floor(sub_scan.center_nm[0] / self.cell_nm) - top
             column = math.floor(sub_scan.center_nm[1] / self.cell_nm) - left
@@ -219,25 +217,33 @@ class DoseLedger:
 
 
 def _covered(bounds: Bounds, corners: FloatArray) -> FloatArray:
-    """Return the fraction of each cell that a convex polygon covers; ``corners`` in cells.
+    """Return the fraction of each cell that a polygon covers; ``corners`` in cells, in order.
 
-    Exact along x, by the midpoint rule along y.
+    Exact: each edge, cut at the borders of the cells, adds the signed area to its right.
     """
     top, bottom, left, right = bounds
-    y = (np.arange((bottom - top) * _LINES) + 0.5) / _LINES + top
-    first, last = np.full(y.shape, np.inf), np.full(y.shape, -np.inf)
-    for (y0, x0), (y1, x1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        if y0 == y1:
-            continue
-        at = (y - y0) / (y1 - y0)
-        crossed = (at >= 0) & (at <= 1)
-        x = x0 + at * (x1 - x0)
-        first = np.where(crossed, np.minimum(first, x), first)
-        last = np.where(crossed, np.maximum(last, x), last)
-    edges = np.arange(left, right + 1, dtype=np.float64)
-    within = np.minimum(edges[1:], last[:, None]) - np.maximum(edges[:-1], first[:, None])
-    lines = within.clip(min=0.0).reshape(bottom - top, _LINES, right - left)
-    return np.asarray(lines.mean(axis=1), dtype=np.float64)
+    area = np.zeros((bottom - top, right - left + 1))
+    local = corners - (top, left)
+    for start, end in zip(local, np.roll(local, -1, axis=0), strict=True):
+        points = _cut(start, end)
+        y, x = (points[1:] + points[:-1]).T / 2
+        row = np.floor(y).astype(np.intp).clip(0, area.shape[0] - 1)
+        column = np.floor(x).astype(np.intp).clip(0, area.shape[1] - 2)
+        height = np.diff(points[:, 0])
+        np.add.at(area, (row, column), height * (1 - (x - column)))
+        np.add.at(area, (row, column + 1), height * (x - column))
+    return np.asarray(np.abs(area.cumsum(axis=1)[:, :-1]), dtype=np.float64)
+
+
+def _cut(start: FloatArray, end: FloatArray) -> FloatArray:
+    """Return the points of a line, (n, 2), from start to end and wherever it enters a new cell."""
+    fractions = [np.array([0.0, 1.0])]
+    for from_, to in zip(start, end, strict=True):
+        borders = np.arange(math.ceil(min(from_, to)), math.floor(max(from_, to)) + 1)
+        if from_ != to:
+            fractions.append(((borders - from_) / (to - from_)).clip(0.0, 1.0))
+    at = np.sort(np.concatenate(fractions))[:, None]
+    return np.asarray(start + at * (end - start), dtype=np.float64)
 
 
 def _overlaps(first: int, last: int, low: float, high: float) -> FloatArray:

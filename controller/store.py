@@ -128,7 +128,7 @@ class RunStore:
     def write_survey(self, data: SubScanData) -> StoredAt:
         """Store the survey: one NXdata per detector in specimen nm."""
         blocks = self._blocks(data)
-        with self._guarded(f"extended by survey {data.sub_scan.id}", _size(blocks)) as file:
+        with self._guarded(f"extended by survey {data.sub_scan.id}", _size(blocks)):
             rows = {}
             for name, block in blocks.items():
                 info = data.detectors[name]
@@ -142,7 +142,7 @@ class RunStore:
     def write(self, data: SubScanData, purpose: str) -> StoredAt:
         """Append a sub-scan to the stack of each of its detectors, and flush."""
         blocks = self._blocks(data)
-        with self._guarded(f"extended by sub-scan {data.sub_scan.id}", _size(blocks)) as file:
+        with self._guarded(f"extended by sub-scan {data.sub_scan.id}", _size(blocks)):
             rows = {}
             for name, block in blocks.items():
                 info = data.detectors[name]
@@ -156,7 +156,7 @@ class RunStore:
     def write_description(self, sub_scan_id: str, description: Description) -> None:
         """Store latents, positions and summary of a sub-scan under their encoder version."""
         size = description.z.nbytes + description.positions_nm.nbytes
-        with self._guarded(f"extended by the description of {sub_scan_id}", size) as file:
+        with self._guarded(f"extended by the description of {sub_scan_id}", size):
             self._descriptions.append(sub_scan_id, description)
             self._commit()
 
@@ -165,7 +165,7 @@ class RunStore:
     ) -> None:
         """Store the summaries a new encoder version gives to earlier sub-scans."""
         size = sum(summary.nbytes + ID_LENGTH for summary in summaries.values())
-        with self._guarded(f"extended by encoder version {version}", size) as file:
+        with self._guarded(f"extended by encoder version {version}", size):
             self._descriptions.relabel(version, names, summaries)
             self._commit()
 
@@ -174,7 +174,7 @@ class RunStore:
         first_y, last_y, first_x, last_x = ledger.extent_nm
         ny, nx = ledger.map_e_per_A2.shape
         size = ledger.map_e_per_A2.nbytes
-        with self._guarded("extended by the dose map", size) as file:
+        with self._guarded("extended by the dose map", size):
             group = write_picture(
                 self._entry,
                 "dose",
@@ -191,7 +191,7 @@ class RunStore:
     def write_maps(self, maps: Maps) -> None:
         """Store the surrogate's maps as they are now, over specimen nm."""
         size = 3 * maps.mean.nbytes
-        with self._guarded("extended by the surrogate's maps", size) as file:
+        with self._guarded("extended by the surrogate's maps", size):
             group = write_picture(
                 self._entry,
                 "surrogate",

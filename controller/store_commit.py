@@ -96,7 +96,10 @@ class CommittedFile:
     """
 
     def __init__(self, path: Path) -> None:
-        complete(path) if path.exists() else path.touch()
+        if path.exists():
+            complete(path)
+        else:
+            path.touch()
         self._path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._end = used_length(path)
@@ -145,6 +148,12 @@ class CommittedFile:
     def tell(self) -> int:
         """Return the position."""
         return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at the position, to the end by default."""
+        wanted = self._end - self._position if size < 0 else size
+        buffer = bytearray(max(0, wanted))
+        return bytes(buffer[: self.readinto(memoryview(buffer))])
 
     def readinto(self, buffer: memoryview) -> int:
         """Read at the position what was written last, committed or not."""

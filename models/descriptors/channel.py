@@ -33,16 +33,8 @@ class ChannelDescriber:
         self.version = 0
 
     def prepare(self, survey: SubScanData | None, window_nm: tuple[float, float]) -> None:
-        """Get ready; the survey is not needed.
-
-        Raises
-        ------
-        ValueError
-            If there is a survey that lacks the detector.
-        """
-        del window_nm
-        if survey is not None:
-            image_of(survey, self.detector)
+        """Get ready; nothing is learnt from a survey, which may lack the detector."""
+        del survey, window_nm
         self.version = 1
 
     def describe(self, data: SubScanData) -> Description:

@@ -79,13 +79,9 @@ def test_the_map_holds_all_electrons_charged(
 def test_no_cell_gets_more_than_one_dose_or_less_than_none(scan: SubScan, electrons: float) -> None:
     ledger = DoseLedger((8.0, 12.0), 0.7)
     ledger.charge(scan, electrons)
-    one = max(mean_dose_e_per_A2(scan, electrons), 0.0)
     assert ledger.map_e_per_A2.min() >= 0
-    in_one_cell = electrons / (ledger.cell_nm**2 * 100)
-    # a rotated rectangle much thinner than a cell may miss every line it is measured on
-    assert ledger.peak_e_per_A2 <= max(one * 1.001, in_one_cell * (1 + 1e-9))
-    if min(scan.fov_nm) > 2 * ledger.cell_nm:
-        assert ledger.peak_e_per_A2 <= one * 1.002
+    assert ledger.peak_e_per_A2 <= mean_dose_e_per_A2(scan, electrons) * (1 + 1e-6)
+    assert ledger.peak_e_per_A2 <= electrons / (ledger.cell_nm**2 * 100) * (1 + 1e-6)
 
 
 @given(scans(), charges, charges)
@@ -113,7 +109,6 @@ def test_foretelling_changes_nothing() -> None:
 def test_neighbours_side_by_side_never_exceed_one_dose(
     center_nm: tuple[float, float], fov_nm: tuple[float, float], angle: float, cell_nm: float
 ) -> None:
-    fov_nm = (max(fov_nm[0], 4 * cell_nm), max(fov_nm[1], 4 * cell_nm))
     first = sub_scan(center_nm=center_nm, fov_nm=fov_nm, rotation_deg=angle)
     right = first.to_plane(np.array([0.0, fov_nm[1]]))
     second = sub_scan("b", (right[0], right[1]), fov_nm=fov_nm, rotation_deg=angle)
@@ -122,8 +117,7 @@ def test_neighbours_side_by_side_never_exceed_one_dose(
     foretold = ledger.peak_with(second, 1e6)
     ledger.charge(second, 1e6)
     one = mean_dose_e_per_A2(first, 1e6)
-    assert ledger.peak_e_per_A2 <= one * 1.002
-    assert foretold <= one * 1.002
+    assert max(ledger.peak_e_per_A2, foretold) <= one * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("angle", [90.0, 180.0, 270.0, -90.0, 360.0])
@@ -140,7 +134,7 @@ def test_almost_no_turn_is_almost_no_difference() -> None:
     turned, plain = DoseLedger((10.0, 10.0), 0.8), DoseLedger((10.0, 10.0), 0.8)
     turned.charge(sub_scan(center_nm=(0.3, 0.2), fov_nm=(3.3, 5.9), rotation_deg=1e-7), 1e5)
     plain.charge(sub_scan(center_nm=(0.3, 0.2), fov_nm=(3.3, 5.9)), 1e5)
-    assert np.abs(turned.map_e_per_A2 - plain.map_e_per_A2).max() < 0.04 * plain.peak_e_per_A2
+    assert np.abs(turned.map_e_per_A2 - plain.map_e_per_A2).max() < 1e-5 * plain.peak_e_per_A2
 
 
 @pytest.mark.parametrize("angle", [17.0, 45.0, 73.0])
@@ -154,7 +148,7 @@ def test_a_rotated_scan_falls_where_its_positions_are(angle: float) -> None:
     by_counting = counts * (1e6 / scan.n_positions / 100)
     atol = 0.01 * mean_dose_e_per_A2(scan, 1e6)
     np.testing.assert_allclose(ledger.map_e_per_A2, by_counting, atol=atol)
-    assert ledger.peak_e_per_A2 == pytest.approx(mean_dose_e_per_A2(scan, 1e6), rel=2e-3)
+    assert ledger.peak_e_per_A2 == pytest.approx(mean_dose_e_per_A2(scan, 1e6), rel=1e-9)
 
 
 def test_the_map_grows_where_drift_leads_and_keeps_what_it_has() -> None:

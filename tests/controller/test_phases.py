@@ -17,22 +17,9 @@ from controller.phases import (
     refusal,
 )
 
-COLUMNS = [
-    "idle",
-    "connecting",
-    "ready",
-    "surveying",
-    "running",
-    "holding",
-    "paused",
-    "finishing",
-    "aborting",
-    "fault",
-    "parking",
-    "safe",
-]
-# one column per phase, in the order above: Y taken, . refused
+# one column per phase: Y taken, . refused
 TABLE = """
+command idle connecting ready surveying running holding paused finishing aborting fault parking safe
 pause           . . . Y Y Y . . . . . .
 resume          . . . . . Y Y . . . . .
 step            . . . . . . Y . . . . .
@@ -54,7 +41,9 @@ freeze          . . Y Y Y Y Y . . . . .
 undo            . . Y Y Y Y Y . . . . .
 acknowledge     . . . . . . . . . . . Y
 """
-ROWS = {line.split()[0]: line.split()[1:] for line in TABLE.strip().splitlines()}
+COLUMNS, *LINES = (line.split() for line in TABLE.strip().splitlines())
+COLUMNS = COLUMNS[1:]
+ROWS = {line[0]: line[1:] for line in LINES}
 ONWARD = """
 idle        connecting parking
 connecting  ready fault aborting parking
