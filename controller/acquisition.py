@@ -55,6 +55,7 @@ class Acquisition:
                 self._ahead.cancel()  # what it waits for may never come
             raise
         finally:
+            self._p.digest.release()
             await self._discard_ahead("the acquisition ended")
 
     # --- waiting ---
@@ -86,6 +87,7 @@ class Acquisition:
 
     async def _rest(self, phase: Phase, reason: str) -> None:
         """Go to a phase without exposure, leaving nothing half prepared and no beam on."""
+        self._p.digest.release()
         await self._discard_ahead(reason)
         self._p.go(phase, reason)
         await self._p.governor.rest()
@@ -170,11 +172,14 @@ class Acquisition:
     async def _one(self) -> End | None:
         """Execute one sub-scan, if there is one to execute."""
         wait_from_s = time.perf_counter()
+        if self._ahead is None or not self._ahead.done():
+            self._p.digest.release()
         found = await self._next()
         if not isinstance(found, e.Intent):
             return found
         stages_ms = {"wait for decision": (time.perf_counter() - wait_from_s) * 1e3}
         if self._overtaken(found):
+            self._p.digest.release()
             self._p.governor.withdraw(found, "a command came before it was begun")
             await self._p.decider.drop(found.id, "a command came before it was begun")
             return None
@@ -311,7 +316,10 @@ class Acquisition:
     async def _expose(self, intent: e.Intent, stages_ms: dict[str, float] | None = None) -> Exposed:
         """Expose, hand over for digestion, and look at what came back."""
         p = self._p
-        exposed = await p.governor.expose(intent)
+        try:
+            exposed = await p.governor.expose(intent, p.digest.release)
+        finally:
+            p.digest.release()
         record = exposed.record
         stages = {**(stages_ms or {}), **record.stages_ms}
         stages["scan"] = (record.ended_at_s - record.scan_command_at_s) * 1e3
@@ -326,6 +334,8 @@ class Acquisition:
         if decided_ms is not None:
             stages["decide"] = decided_ms
         p.decider.charged(intent.sub_scan)
+        if self._ahead is not None and self._ahead.done():
+            p.digest.hold()  # the next exposure follows at once
         await p.digest.put(exposed, stages)
         self._look_at(exposed)
         return exposed

@@ -1,6 +1,7 @@
 """What happens to a sub-scan after it was acquired: stored, described, learnt.
 
-Runs beside the acquisition of the next one. Storing is in a writer thread, describing and
+Runs beside the acquisition of the next one, and begins when that is under way: threads that
+compute would otherwise delay its commands. Storing is in a writer thread, describing and
 learning in the compute lane; the channel into it holds a few sub-scans and then lets the
 acquisition wait.
 """
@@ -61,6 +62,16 @@ class Digest:
         self._done = 0
         self._taken = 0
         self._progress = asyncio.Condition()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    def hold(self) -> None:
+        """Begin nothing until `release`: the next exposure is about to be commanded."""
+        self._quiet.clear()
+
+    def release(self) -> None:
+        """Go on: the beam is scanning, or nothing is about to be."""
+        self._quiet.set()
 
     async def put(self, exposed: Exposed, stages_ms: dict[str, float]) -> None:
         """Hand over a sub-scan, waiting while several are still to be digested."""
@@ -79,6 +90,7 @@ class Digest:
                 exposed, stages_ms = await self._channel.get()
             except ChannelClosed:
                 return
+            await self._quiet.wait()
             await self._digest(exposed, stages_ms)
             async with self._progress:
                 self._done += 1

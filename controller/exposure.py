@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -74,14 +74,21 @@ class Exposer:
         self._beam = instrument.config.beam
         self._on_since_s: float | None = None
         self._scanning = False
+        self._on_scanning: Callable[[], None] | None = None
 
     async def cancel(self) -> None:
         """Stop the scan in progress, if any."""
         if self._scanning:
             await self._instrument.scan.cancel(deadline_s=self._limits.call_deadline_s)
 
-    async def expose(self, record: ExposureRecord) -> None:
-        """Execute one exposure; ``record`` tells what happened, also when this raises."""
+    async def expose(
+        self, record: ExposureRecord, on_scanning: Callable[[], None] | None = None
+    ) -> None:
+        """Execute one exposure; ``record`` tells what happened, also when this raises.
+
+        ``on_scanning`` is called once the scan has been commanded.
+        """
+        self._on_scanning = on_scanning
         deadline_s = self._limits.call_deadline_s
         planned_s = beam_on_s(record.scan_coords, self._instrument.config.scan)
         detectors = {name: self._instrument.detectors[name] for name in record.detectors}
@@ -157,6 +164,9 @@ class Exposer:
         )
         self._scanning = True
         try:
+            await asyncio.sleep(0)  # lets the command go out
+            if self._on_scanning is not None:
+                self._on_scanning()
             await asyncio.wait({scanning, receiving}, return_when=asyncio.FIRST_COMPLETED)
             if not scanning.done() and receiving.exception() is not None:
                 await self.cancel()

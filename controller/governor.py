@@ -284,8 +284,12 @@ class Governor:
         """Take back an intent that was not exposed."""
         self._journal.append(e.IntentWithdrawn(id=intent.id, why=why))
 
-    async def expose(self, intent: e.Intent) -> Exposed:
+    async def expose(
+        self, intent: e.Intent, on_scanning: Callable[[], None] | None = None
+    ) -> Exposed:
         """Execute a prepared exposure and charge what was executed.
+
+        ``on_scanning`` is called once the scan has been commanded.
 
         Frames that can't be used do not raise: ``data`` is then None, and it is journalled why.
 
@@ -302,7 +306,7 @@ class Governor:
         scan_coords = SpecimenToScan(intent.offset_nm).to_scan(intent.sub_scan)
         record = ExposureRecord(scan_coords, intent.detectors)
         try:
-            await self._exposer.expose(record)
+            await self._exposer.expose(record, on_scanning)
         except BaseException as error:
             if isinstance(error, BlankerLied):
                 self._journal.append(

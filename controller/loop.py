@@ -9,6 +9,7 @@ However the run ends, it ends by parking.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Coroutine
 from typing import Any
 
@@ -25,6 +26,8 @@ from controller.phases import FinishReason, Phase
 from controller.suspenders import changes
 
 BEAT_S = 0.2
+SWITCH_S = 5e-4
+"""How long a computing thread may keep the loop from running: Python's default is 5 ms."""
 LOOK_S = 0.5
 READ_CURRENT_S = 10.0
 
@@ -59,6 +62,7 @@ class Controller:
 
     async def run(self) -> End:
         """Run to the end. Cancelled or failing, it still parks before it returns or raises."""
+        sys.setswitchinterval(SWITCH_S)
         self._loop = asyncio.get_running_loop()
         self._failure = self._loop.create_future()
         end = End(FinishReason.FAULT, "the run was cut short")

@@ -88,7 +88,7 @@ class RunStore:
         self._config = config
         self._file: h5py.File | None = None
         self._disk: CommittedFile | None = None
-        self._lock = FileLock(writer_lock(folder))
+        self._lock = FileLock(writer_lock(folder), thread_local=False)
         self._failed = ""
         if folder.data.exists() and folder.data_part.exists():
             raise StoreError(

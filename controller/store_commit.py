@@ -9,9 +9,9 @@ completed from the side file or never happened.
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
+from io import FileIO
 from pathlib import Path
 
 _PAGE = 4096
@@ -35,11 +35,8 @@ def complete(path: Path) -> None:
     raw = side.read_bytes()
     pages = _unpack(raw)
     if pages is not None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            _apply(descriptor, pages)
-        finally:
-            os.close(descriptor)
+        with path.open("r+b", buffering=0) as file:
+            _apply(file, pages)
     side.unlink()
 
 
@@ -75,15 +72,24 @@ def _unpack(raw: bytes) -> dict[int, bytearray] | None:
     }
 
 
-def _apply(descriptor: int, pages: dict[int, bytearray]) -> None:
+def _apply(file: FileIO, pages: dict[int, bytearray]) -> None:
     for number, page in pages.items():
-        _write_at(descriptor, bytes(page), number * _PAGE)
+        _write_at(file, bytes(page), number * _PAGE)
 
 
-def _write_at(descriptor: int, data: bytes, at: int) -> None:
+def _write_at(file: FileIO, data: bytes, at: int) -> None:
+    file.seek(at)
     while data:
-        written = os.pwrite(descriptor, data, at)
-        data, at = data[written:], at + written
+        data = data[file.write(data) :]
+
+
+def _read_at(file: FileIO, size: int, at: int) -> bytes:
+    """Return up to ``size`` bytes, fewer at the end of the file."""
+    file.seek(at)
+    found = b""
+    while len(found) < size and (more := file.read(size - len(found))):
+        found += more
+    return found
 
 
 class CommittedFile:
@@ -101,7 +107,7 @@ class CommittedFile:
         else:
             path.touch()
         self._path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._file = path.open("r+b", buffering=0)
         self._end = used_length(path)
         self._position = 0
         self._held: dict[int, bytearray] = {}
@@ -128,16 +134,14 @@ class CommittedFile:
             except OSError:
                 side.unlink(missing_ok=True)
                 raise
-            _apply(self._descriptor, self._held)
+            _apply(self._file, self._held)
             side.unlink()
         self._held.clear()
         self._fresh = self._boundary()
 
     def close(self) -> None:
         """Forget what was not committed and close the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._file.close()
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Set the position, as for any file."""
@@ -159,7 +163,7 @@ class CommittedFile:
         """Read at the position what was written last, committed or not."""
         view = memoryview(buffer).cast("B")
         n = max(0, min(len(view), self._end - self._position))
-        found = os.pread(self._descriptor, n, self._position)
+        found = _read_at(self._file, n, self._position)
         view[: len(found)] = found
         view[len(found) : n] = bytes(n - len(found))
         for number, low, high in self._pages(self._position, n):
@@ -177,7 +181,7 @@ class CommittedFile:
             at = number * _PAGE + low - self._position
             self._page(number)[low:high] = view[at : at + high - low]
         if below < len(view):
-            _write_at(self._descriptor, bytes(view[below:]), self._position + below)
+            _write_at(self._file, bytes(view[below:]), self._position + below)
         self._position += len(view)
         self._end = max(self._end, self._position)
         return len(view)
@@ -195,7 +199,7 @@ class CommittedFile:
 
     def _page(self, number: int) -> bytearray:
         if number not in self._held:
-            page = os.pread(self._descriptor, _PAGE, number * _PAGE)
+            page = _read_at(self._file, _PAGE, number * _PAGE)
             self._held[number] = bytearray(page.ljust(_PAGE, b"\0"))
         return self._held[number]
 

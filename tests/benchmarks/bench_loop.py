@@ -169,7 +169,7 @@ def main() -> None:
         )  # fmt: skip
         real = run_row(
             Path(place) / "models", "models", fov=[3.2, 3.2], dwell_us=400.0,
-            describer="linear", objective='name = "component"', planner="botorch",
+            describer="linear", objective='name = "component"\nparams = { name = "mean_1" }', planner="botorch",
             n=options.n_models,
         )  # fmt: skip
     seconds = help_s()

@@ -58,9 +58,10 @@ async def test_every_executed_sub_scan_is_in_the_run_file_as_it_was_seen(
     with open_bench(tmp_path, monkeypatch, anchor=[ANCHOR]) as bench:
         await play(bench)
         scene, folder = bench.driver.scene, bench.folder
-        executed = [v for v in bench.of(e.Executed)]
-        purposes = [i.purpose for i in bench.of(e.Intent)]
+        executed = bench.of(e.Executed)
+        purposes = [bench.state.outcomes[v.id].purpose for v in executed]
         assert purposes == ["survey", "anchor", "measure", "measure", "anchor", "measure", "measure"]
+        check_all(bench)
     stored = {each.sub_scan.id: each for each in list_stored(folder)}
     assert set(stored) == {v.id for v in executed}
     for data in iterate_stored(folder):

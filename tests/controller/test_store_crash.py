@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import h5py
@@ -18,6 +19,7 @@ from controller.journal import read
 from controller.rundir import RunFolder, open_folder
 from controller.state import fold
 from controller.store import RunStore, StoreError, iterate_stored, list_stored, reconcile
+from controller.store_commit import side_file
 
 HERE = Path(__file__).resolve().parent
 PRELUDE = f"""
@@ -252,3 +254,33 @@ def test_metadata_is_not_changed_by_reopening(tmp_path: Path) -> None:
     with h5py.File(run.folder.data_part) as file:
         assert file["entry/start_time"].asstr()[()] == before
         assert np.array_equal(file["entry/subscans_haadf/step"], [0])
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    with FakeRun(tmp_path) as run:
+        with pytest.raises(StoreError, match="is being written by another controller"):
+            RunStore(run.folder, run.config, {"haadf": HAADF})
+        run.store.write(data_of(sub_scan(2, (0.0, 0.0))), "measure")
+    assert values(run.folder) == [2]
+
+
+def test_a_store_may_be_closed_by_another_thread(tmp_path: Path) -> None:
+    with FakeRun(tmp_path) as run:
+        thread = threading.Thread(target=run.store.close)
+        thread.start()
+        thread.join()
+        RunStore(run.folder, run.config, {"haadf": HAADF}).close()
+
+
+def test_a_commit_that_does_not_get_on_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.store_read._COMMIT_S", 0.05)
+    with FakeRun(tmp_path) as run:
+        run.store.write(data_of(sub_scan(2, (0.0, 0.0))), "measure")
+        unfinished = side_file(run.folder.data_part)
+        unfinished.write_bytes(b"")
+        with pytest.raises(StoreError, match="does not get on"):
+            list_stored(run.folder)
+        unfinished.unlink()
+        assert values(run.folder) == [2]
