@@ -35,6 +35,9 @@ class Acquisition:
         self._refusals = 0
         self._previous_end_s: float | None = None
         self._since_anchor: dict[str, int] = {}
+        self._ahead_epoch = 0
+        self._force: c.Force | None = None
+        """The operator's wish that the last forced intent came from."""
         self._epochs: dict[str, int] = {}
         """The epoch in which the next suggestion was prepared, by its id."""
 
@@ -81,9 +84,10 @@ class Acquisition:
             await self._changed()
 
     def _nothing_forced_in_manual(self) -> bool:
-        manual = self._p.state.autonomy is Autonomy.MANUAL
-        surveying = self._p.state.interrupted is Phase.SURVEYING
-        return manual and not self._p.arbiter.forced and not surveying
+        state = self._p.state
+        exposing = state.phase if state.phase in EXPOSING else state.interrupted
+        manual = state.autonomy is Autonomy.MANUAL and exposing is not Phase.SURVEYING
+        return manual and not self._p.arbiter.forced
 
     async def _rest(self, phase: Phase, reason: str) -> None:
         """Go to a phase without exposure, leaving nothing half prepared and no beam on."""
@@ -180,13 +184,13 @@ class Acquisition:
         stages_ms = {"wait for decision": (time.perf_counter() - wait_from_s) * 1e3}
         if self._overtaken(found):
             self._p.digest.release()
-            self._p.governor.withdraw(found, "a command came before it was begun")
-            await self._p.decider.drop(found.id, "a command came before it was begun")
+            await self._take_back(found, "a command came before it was begun")
             return None
         self._refusals = 0
         more = not self._enough(in_flight=1)
         if more and self._p.state.autonomy is Autonomy.AUTO and not self._p.arbiter.forced:
             name = f"decide after {found.id}"
+            self._ahead_epoch = self._p.state.epoch
             self._ahead = asyncio.create_task(self._decide(ahead=True), name=name)
         await self._expose(found, stages_ms)
         wishes = self._p.wishes
@@ -218,9 +222,13 @@ class Acquisition:
         if self._ahead is None:
             return await self._decide(ahead=False)
         ahead, self._ahead = self._ahead, None
-        return await ahead
+        found = await ahead
+        if isinstance(found, End) and self._ahead_epoch != self._p.state.epoch:
+            return None  # an override may have changed that
+        return found
 
     async def _forced(self, command: c.Force) -> e.Intent | End | None:
+        self._force = command
         try:
             return await self._p.governor.prepare(
                 forced_sub_scan(command, self._p, self._p.new_id()),
@@ -241,7 +249,7 @@ class Acquisition:
         except Stale:
             return None
         if suggestion is None:
-            if ahead:
+            if ahead or p.state.epoch != epoch:
                 return None
             return End(FinishReason.COMPLETED, "every place that dose and regions allow is done")
         if p.state.epoch != epoch:
@@ -310,8 +318,15 @@ class Acquisition:
         ahead, self._ahead = self._ahead, None
         found = await _settled(ahead)
         if isinstance(found, e.Intent):
-            self._p.governor.withdraw(found, why)
-            await self._p.decider.drop(found.id, why)
+            await self._take_back(found, why)
+
+    async def _take_back(self, intent: e.Intent, why: str) -> None:
+        """Withdraw an intent that was not begun; what an operator forced stays wished for."""
+        self._p.governor.withdraw(intent, why)
+        if intent.purpose != "forced":
+            await self._p.decider.drop(intent.id, why)
+        elif self._force is not None:
+            self._p.arbiter.forced.appendleft(self._force)
 
     async def _expose(self, intent: e.Intent, stages_ms: dict[str, float] | None = None) -> Exposed:
         """Expose, hand over for digestion, and look at what came back."""

@@ -150,18 +150,15 @@ def resume(
     """Go on with an interrupted run from its next sub-scan; nothing is exposed again."""
     from controller.rundir import open_folder
     from controller.running import report_after, run_session
-    from controller.session import CannotResume, resumed_session
+    from controller.session import resumed_session
 
     with _errors():
         folder = open_folder(run_folder)
         config = folder.config()
         if not config.instrument.instrument.virtual and not yes:
             _ask_consent(config.instrument.instrument.name)
-        try:
-            with resumed_session(folder, by=by) as session:
-                code = run_session(session, config, console)
-        except CannotResume as error:
-            _fail(str(error), 2)
+        with resumed_session(folder, by=by) as session:
+            code = run_session(session, config, console)
         if report_:
             report_after(folder, config, console)
     raise typer.Exit(code)

@@ -1,6 +1,18 @@
-"""Say in one line what went wrong."""
+"""Failures of files and runs that a person can mend, and saying in one line what went wrong."""
 
 from __future__ import annotations
+
+
+class StoreError(Exception):
+    """The run file can't be written or read; the message says what to do."""
+
+
+class ExportError(Exception):
+    """Nothing can be exported like this; the message says why."""
+
+
+class CannotResume(Exception):
+    """The run is in no state to go on; the message says what to do first."""
 
 
 def describe(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from controller.errors import CannotResume, ExportError, StoreError
 from controller.guardian import GuardianFailed
 from controller.journal import JournalError
 from controller.lease import Latched, LeaseTaken
@@ -26,7 +27,18 @@ class Exit(IntEnum):
     CTRL_C = 130
 
 
-EXPECTED = (DriverError, GuardianFailed, JournalError, Latched, LeaseTaken, RunFolderError, OSError)
+EXPECTED = (
+    CannotResume,
+    DriverError,
+    ExportError,
+    GuardianFailed,
+    JournalError,
+    Latched,
+    LeaseTaken,
+    OSError,
+    RunFolderError,
+    StoreError,
+)
 """Failures that are not bugs: told in one line, without a traceback."""
 
 
@@ -37,9 +49,7 @@ def exit_for(
     if interrupted:
         return Exit.CTRL_C
     if end.reason is FinishReason.FAULT:
-        from controller.store import StoreError
-
-        expected = fault is None or isinstance(fault, (*EXPECTED, StoreError))
+        expected = fault is None or isinstance(fault, EXPECTED)
         return Exit.HARDWARE if expected else Exit.BUG
     if end.reason is FinishReason.BUDGET:
         return Exit.OK if budget_is_the_end else Exit.BUDGET_CUT

@@ -13,6 +13,7 @@ from uuid import uuid4
 import h5py
 import numpy as np
 
+from controller.errors import ExportError
 from controller.rundir import RunFolder
 from controller.store_layout import ENTRY, StoreError, camera_axes, scan_axes
 from controller.store_meta import read_detector
@@ -21,10 +22,6 @@ from drivers.vocabulary import DetectorInfo, FloatArray
 
 _UNITS = {"nm": "nm", "mrad": "mrad", "px": "pixels", "": ""}
 Axes = dict[str, tuple[FloatArray, str]]
-
-
-class ExportError(Exception):
-    """Nothing can be exported like this; the message says why."""
 
 
 def export_emd(

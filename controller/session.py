@@ -16,6 +16,7 @@ from controller.candidates import CandidateMask, make_grid
 from controller.config import RunConfig
 from controller.deciding import Decider
 from controller.digest import Digest
+from controller.errors import CannotResume
 from controller.governor import Governor
 from controller.guardian import Guardian
 from controller.journal import Journal
@@ -40,10 +41,6 @@ from models.decision.factory import make_planner
 from models.decision.protocols import Outcome, Planner
 from models.descriptors.factory import make_describer
 from models.descriptors.protocols import Checkpointable, Describer, Refittable
-
-
-class CannotResume(Exception):
-    """The run is in no state to go on; the message says what to do first."""
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 """The run file ``run.nxs``: every frame, its geometry and its description, safe after each step.
 
 Plain HDF5 in the NeXus manner that HyperSpy and LiberTEM open as it is. It is called
-``run.nxs.part`` until it is closed as finished, and is flushed after each sub-scan, so that what
-was stored survives a killed controller. One thread writes.
+``run.nxs.part`` until it is closed as finished, and each sub-scan is committed as a whole, so that
+what was stored survives a killed controller. One thread of one process writes.
 """
 
 from __future__ import annotations

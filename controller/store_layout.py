@@ -14,6 +14,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from controller.errors import StoreError
 from drivers.vocabulary import AnyArray, DetectorInfo, FloatArray, SubScan
 
 ENTRY = "/entry"
@@ -31,10 +32,6 @@ COLUMNS: dict[str, tuple[Any, tuple[int, ...], str]] = {
     "dwell_us": (np.float64, (), "us"),
 }
 """dtype, shape of one row and unit of what is kept beside each sub-scan's frames."""
-
-
-class StoreError(Exception):
-    """The run file can't be written or read; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,9 @@ def picture(frames: AnyArray, sub_scan: SubScan, *, imaging: bool) -> FloatArray
 def _objective_colours(record: RunRecord) -> ScalarMappable:
     values = [row.objective for row in record.scored if row.objective is not None]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    norm = Normalize(low, high if high > low else low + 1.0)
+    if high <= low:
+        low, high = low - 0.5, low + 0.5
+    norm = Normalize(low, high)
     return ScalarMappable(norm, cmap=style.box_colours())
 
 

@@ -10,7 +10,7 @@ from models.descriptors.null import NullDescriber
 from models.descriptors.protocols import Describer
 
 DESCRIBERS: dict[str, tuple[str, ...]] = {
-    "linear": ("detector", "n_components", "sub_scan_shape", "max_order"),
+    "linear": ("detector", "n_components", "sub_scan_shape", "max_order", "features"),
     "channel": ("detector",),
     "null": (),
 }
@@ -24,8 +24,8 @@ def make_describer(kind: str, options: Mapping[str, object] | None = None) -> De
     ----------
     kind : {"linear", "channel", "null"}
     options : mapping, optional
-        linear: ``detector``, ``n_components``, ``sub_scan_shape`` (ny, nx), ``max_order``; channel:
-        ``detector``.
+        linear: ``detector``, ``n_components``, ``sub_scan_shape`` (ny, nx), ``max_order``,
+        ``features`` ("amplitudes" or "phases"); channel: ``detector``.
 
     Raises
     ------
@@ -57,6 +57,7 @@ def make_describer(kind: str, options: Mapping[str, object] | None = None) -> De
         _whole(options.get("n_components", 4), "n_components"),
         _shape(options.get("sub_scan_shape")),
         _whole(options.get("max_order", 16), "max_order"),
+        str(options.get("features", "amplitudes")),
     )
 
 

@@ -1,7 +1,8 @@
 """The linear workflow: windowed Fourier spectra, reduced by principal components.
 
 After Creange et al., Mach. Learn.: Sci. Technol. 3 (2022) 015024: local Fourier transforms of an
-image, unmixed linearly. The components are fitted on the survey and then frozen.
+image, unmixed linearly. The components are fitted on the survey and then frozen. Magnitudes of
+the transform are blind to the sense of a displacement; phases of triple products are not.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from models.descriptors.images import choose_detectors, image_of
 from models.descriptors.patches import Tiling, cut_sub_scan, cut_survey
 from models.descriptors.protocols import Description, Health
 from models.descriptors.spectra import FrequencyGrid, fitting_orders, log_spectra
+from models.descriptors.triples import Triples
+
+FEATURES = ("amplitudes", "phases")
+"""What the components are made of."""
 
 
 class LinearDescriber:
@@ -39,11 +44,16 @@ class LinearDescriber:
         choose the patches for it.
     max_order : int
         Highest Fourier order of a patch along an axis: bounds the work.
+    features : {"amplitudes", "phases"}
+        "amplitudes": logarithms of Fourier magnitudes, which tell lattices, orientations, spacings
+        and compositions apart. "phases": triple products of the lattice reflections found in the
+        survey (`models.descriptors.triples`), which tell the senses of polar displacements apart
+        and ignore all that leaves an inversion centre.
 
     Raises
     ------
     ValueError
-        If a number is out of range.
+        If a number is out of range, or ``features`` unknown.
     """
 
     name = "linear"
@@ -54,15 +64,21 @@ class LinearDescriber:
         n_components: int = 4,
         sub_scan_shape: tuple[int, int] | None = None,
         max_order: int = 16,
+        features: str = "amplitudes",
     ) -> None:
+        if features not in FEATURES:
+            raise ValueError(
+                f"descriptor linear: features is {features!r}; known are {', '.join(FEATURES)}"
+            )
         if n_components < 1 or max_order < 1:
             raise ValueError("descriptor linear: n_components and max_order must be at least 1")
         self._wanted, self._n_components, self._max_order = detector, n_components, max_order
+        self._kind = features
         self._sub_scan_shape = sub_scan_shape
         self.version = 0
         self._detectors: tuple[str, ...] = ()
         self._tiling: Tiling | None = None
-        self._grid: FrequencyGrid | None = None
+        self._basis: FrequencyGrid | Triples | None = None
         self._encoder: Encoder | None = None
 
     @property
@@ -91,8 +107,9 @@ class LinearDescriber:
         Raises
         ------
         ValueError
-            If there is no survey, it is too small or too coarse for the windows, or the sub-scans
-            are too small for a windowed Fourier transform.
+            If there is no survey, it is too small or too coarse for the windows, the sub-scans
+            are too small for a windowed Fourier transform, or phases are wanted of a survey that
+            shows no lattice.
         """
         if survey is None:
             raise ValueError(
@@ -105,17 +122,20 @@ class LinearDescriber:
             ny, nx = self._sub_scan_shape
             pitches.append((window_nm[0] / ny, window_nm[1] / nx))
         coarsest = max(p[0] for p in pitches), max(p[1] for p in pitches)
-        orders = fitting_orders(tiling.patch_nm, coarsest, 0.8, self._max_order)
-        grid = FrequencyGrid(tiling.patch_nm, orders)
         detectors = choose_detectors(survey, self._wanted)
+        images = [image_of(survey, name) for name in detectors]
+        basis: FrequencyGrid | Triples
+        if self._kind == "phases":
+            basis = Triples.find(images[0], pitches[0], tiling.patch_nm, coarsest)
+        else:
+            orders = fitting_orders(tiling.patch_nm, coarsest, 0.8, self._max_order)
+            basis = FrequencyGrid(tiling.patch_nm, orders)
         features = [
-            log_spectra(
-                cut_survey(image_of(survey, name), survey.sub_scan, tiling), pitches[0], grid
-            )
-            for name in detectors
+            _features(cut_survey(image, survey.sub_scan, tiling), pitches[0], basis)
+            for image in images
         ]
         self._encoder = fit_encoder(np.hstack(features), self._n_components)
-        self._tiling, self._grid, self._detectors, self.version = tiling, grid, detectors, 1
+        self._tiling, self._basis, self._detectors, self.version = tiling, basis, detectors, 1
 
     def refit(self, outcomes: Sequence[SubScanData]) -> None:
         """Fit the components anew, on the patches of what was measured; the next version.
@@ -166,14 +186,14 @@ class LinearDescriber:
 
     def _features(self, data: SubScanData) -> FloatArray:
         """Return the spectra of all patches of a sub-scan: (n, f)."""
-        tiling, grid = self._tiling, self._grid
-        if tiling is None or grid is None:
+        tiling, basis = self._tiling, self._basis
+        if tiling is None or basis is None:
             raise RuntimeError("descriptor linear: call prepare with a survey first")
         scan = data.sub_scan
         parts = []
         for name in self._detectors:
             patches = cut_sub_scan(image_of(data, name), scan, tiling)
-            parts.append(log_spectra(patches, scan.pixel_nm, grid))
+            parts.append(_features(patches, scan.pixel_nm, basis))
         return np.hstack(parts)
 
     def _health(self, features: FloatArray, z: FloatArray) -> Health:
@@ -193,14 +213,19 @@ class LinearDescriber:
         RuntimeError
             Before `prepare`.
         """
-        encoder, tiling, grid = self.encoder, self._tiling, self._grid
-        assert tiling is not None and grid is not None
+        encoder, tiling, basis = self.encoder, self._tiling, self._basis
+        assert tiling is not None and basis is not None
+        named = (
+            {"pairs": basis.pairs.copy()}
+            if isinstance(basis, Triples)
+            else {"orders": np.array(basis.orders)}
+        )
         return {
             "version": np.array(self.version),
             "detectors": np.array(self._detectors, dtype=np.str_),
             "window_nm": np.array(tiling.window_nm),
             "tiling": np.array([tiling.per_axis, tiling.divisor]),
-            "orders": np.array(grid.orders),
+            **named,
             "mean": encoder.mean.copy(),
             "components": encoder.components.copy(),
             "explained": encoder.explained.copy(),
@@ -211,9 +236,12 @@ class LinearDescriber:
         """Take up a state that `checkpoint` returned."""
         wy, wx = np.asarray(arrays["window_nm"], dtype=np.float64).tolist()
         per_axis, divisor = np.asarray(arrays["tiling"], dtype=np.int64).tolist()
-        oy, ox = np.asarray(arrays["orders"], dtype=np.int64).tolist()
         self._tiling = Tiling((wy, wx), per_axis, divisor)
-        self._grid = FrequencyGrid(self._tiling.patch_nm, (oy, ox))
+        if "pairs" in arrays:
+            self._basis = Triples(np.array(arrays["pairs"], dtype=np.float64))
+        else:
+            oy, ox = np.asarray(arrays["orders"], dtype=np.int64).tolist()
+            self._basis = FrequencyGrid(self._tiling.patch_nm, (oy, ox))
         self._detectors = tuple(str(name) for name in arrays["detectors"])
         self._encoder = Encoder(
             np.array(arrays["mean"], dtype=np.float64),
@@ -222,6 +250,13 @@ class LinearDescriber:
             float(np.asarray(arrays["error_limit"], dtype=np.float64)),
         )
         self.version = int(np.asarray(arrays["version"], dtype=np.int64))
+
+
+def _features(patches: FloatArray, pixel_nm: NmPair, basis: FrequencyGrid | Triples) -> FloatArray:
+    """Return what the components are made of, for each patch: (n, f)."""
+    if isinstance(basis, Triples):
+        return basis.features(patches, pixel_nm)
+    return log_spectra(patches, pixel_nm, basis)
 
 
 def intensity_and_contrast(image: FloatArray) -> FloatArray:

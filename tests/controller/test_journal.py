@@ -377,7 +377,7 @@ import os, sys, signal
 from pathlib import Path
 from controller import events as e
 from controller.journal import Journal
-from drivers.vocabulary import RealClock
+from drivers.clock import RealClock
 journal = Journal(Path(sys.argv[1]), RealClock())
 for i in range(1000):
     journal.append(e.Warned(what=str(i)))
