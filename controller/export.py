@@ -13,9 +13,9 @@ from uuid import uuid4
 import h5py
 import numpy as np
 
-from controller.errors import ExportError
+from controller.errors import ExportError, StoreError
 from controller.rundir import RunFolder
-from controller.store_layout import ENTRY, StoreError, camera_axes, scan_axes
+from controller.store_layout import ENTRY, camera_axes, scan_axes
 from controller.store_meta import read_detector
 from controller.store_read import WHOLE, StoredSubScan, find, index, opened
 from drivers.vocabulary import DetectorInfo, FloatArray

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from controller import events as e
+from controller.errors import StoreError
 from controller.governor import unknown
 from controller.journal import Journal
 from controller.rundir import RunFolder, RunFolderError, manifest_sha256
-from controller.store import StoreError, reconcile
+from controller.store import reconcile
 
 
 @dataclass(frozen=True, slots=True)

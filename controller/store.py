@@ -17,13 +17,13 @@ from filelock import FileLock, Timeout
 
 from controller.config import RunConfig
 from controller.dose import DoseLedger
+from controller.errors import StoreError
 from controller.rundir import RunFolder
 from controller.store_commit import CommittedFile, used_length
 from controller.store_describe import DescriptionTable
 from controller.store_layout import (
     ID_LENGTH,
     StoredAt,
-    StoreError,
     append_row,
     fits,
     new_stack,

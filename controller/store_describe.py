@@ -13,7 +13,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from controller.store_layout import TEXT, StoreError
+from controller.errors import StoreError
+from controller.store_layout import TEXT
 from drivers.vocabulary import AnyArray, FloatArray
 from models.descriptors.protocols import Description
 

@@ -14,10 +14,11 @@ import hdf5plugin  # registers the filter the frames are compressed with
 import numpy as np
 from filelock import FileLock, Timeout
 
+from controller.errors import StoreError
 from controller.rundir import RunFolder
 from controller.state import RunState
 from controller.store_commit import complete, side_file
-from controller.store_layout import COLUMNS, ENTRY, StoreError
+from controller.store_layout import COLUMNS, ENTRY
 from controller.store_meta import read_detector
 from drivers.vocabulary import AnyArray, SubScan, SubScanData
 
