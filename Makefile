@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ok
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-peers check format bench-loop schema clean
+.PHONY: help demo test test-slow test-peers check format bench-loop study-cuzn schema clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,13 +28,14 @@ test: $(STAMP) ## Run the test suite
 test-slow: $(STAMP) ## Run the tests that take minutes: crash campaigns, soak
 	$(BIN)/python -m pytest -m slow
 
-test-peers: $(STAMP) .venv-peers/.ok ## Open run files with HyperSpy and LiberTEM in a venv of their own
+PEERS := .venv-peers/made-from.txt .venv-peers-py4dstem/made-from.txt
+
+test-peers: $(STAMP) $(PEERS) ## Open our files with HyperSpy, LiberTEM and py4DSTEM, in venvs of their own
 	$(BIN)/python -m pytest -m peers
 
-.venv-peers/.ok: tests/peers/requirements.txt
-	@$(PYTHON) -m venv .venv-peers
-	@.venv-peers/bin/python -m pip install --quiet --requirement tests/peers/requirements.txt
-	@touch $@
+$(PEERS) &: tests/peers/make_venv.py tests/peers/constraints.txt tests/peers/constraints-py4dstem.txt
+	$(BIN)/python tests/peers/make_venv.py
+	@touch $(PEERS)
 
 check: $(STAMP) ## Lint, types, import layers
 	$(BIN)/ruff check .
@@ -49,8 +50,11 @@ format: $(STAMP) ## Format the code
 bench-loop: $(STAMP) ## Measure what the loop adds, and its duty cycle
 	$(BIN)/python -P tests/benchmarks/bench_loop.py
 
+study-cuzn: $(STAMP) ## Targets found against area exposed on real CuZn data, 10 seeds
+	$(BIN)/python -P tests/benchmarks/study_cuzn.py
+
 schema: $(STAMP) ## Write configs/schema.json anew
 	$(BIN)/python -P -c "from pathlib import Path; from controller.schema import write_schema; write_schema(Path('configs/schema.json'))"
 
 clean: ## Remove what make made
-	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-peers .venv-peers-py4dstem .mypy_cache .ruff_cache .pytest_cache .hypothesis

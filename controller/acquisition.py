@@ -20,6 +20,7 @@ from controller.limits import Verdict
 from controller.parts import End, Parts
 from controller.phases import EXPOSING, Autonomy, FinishReason, Phase
 from controller.suspenders import check_saturation
+from controller.waiting import settled
 from drivers.vocabulary import SubScan
 
 MAX_REFUSALS = 25
@@ -237,6 +238,8 @@ class Acquisition:
                 self._p.config.sub_scan_detectors(),
             )
         except Refused as refused:
+            if any(verdict.action == "hold" for verdict in refused.verdicts):
+                self._p.arbiter.forced.appendleft(command)
             return self._refused(refused)
 
     async def _decide(self, *, ahead: bool) -> e.Intent | End | None:
@@ -316,7 +319,13 @@ class Acquisition:
         if self._ahead is None:
             return
         ahead, self._ahead = self._ahead, None
-        found = await _settled(ahead)
+        try:
+            await settled(ahead, pass_on=True)
+        except asyncio.CancelledError:
+            if not ahead.cancelled() and isinstance(found := ahead.result(), e.Intent):
+                self._p.governor.withdraw(found, why)
+            raise
+        found = None if ahead.cancelled() else ahead.result()
         if isinstance(found, e.Intent):
             await self._take_back(found, why)
 
@@ -389,17 +398,3 @@ def forced_sub_scan(command: c.Force, parts: Parts, sub_scan_id: str) -> SubScan
         shape=command.shape or part.shape,
         dwell_us=command.dwell_us or part.dwell_us,
     )
-
-
-async def _settled(task: asyncio.Task[e.Intent | End | None]) -> e.Intent | End | None:
-    """Wait for a task to its end; cancelled meanwhile, cancel it too and then be cancelled."""
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(asyncio.wait({task}))
-        except asyncio.CancelledError:
-            cancelled = True
-            task.cancel()
-    if cancelled:
-        raise asyncio.CancelledError
-    return None if task.cancelled() else task.result()

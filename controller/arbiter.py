@@ -69,6 +69,8 @@ class Arbiter:
         if command.cmd in ("retarget", "retrain") and command.cmd not in self._abilities:
             part = "planner" if command.cmd == "retarget" else "describer"
             return f"this run's {part} can't {command.cmd}"
+        if isinstance(command, c.Retrain) and state.encoder_frozen:
+            return "the encoder is frozen; unfreeze it first"
         if isinstance(command, (c.Accept, c.Veto)) and command.suggestion_id not in state.pending:
             waiting = ", ".join(state.pending) or "none"
             return f"no suggestion {command.suggestion_id} waits (waiting: {waiting})"

@@ -173,6 +173,7 @@ class CommandQueue(Generic[T]):
         self._urgent: deque[T] = deque()
         self._ordinary: deque[T] = deque()
         self.arrived = asyncio.Event()
+        self.urgent_arrived = asyncio.Event()
 
     def put(self, item: T) -> None:
         """Add a command.
@@ -184,6 +185,7 @@ class CommandQueue(Generic[T]):
         """
         if self._overtakes(item):
             self._urgent.append(item)
+            self.urgent_arrived.set()
         elif len(self._ordinary) >= self.capacity:
             raise ChannelFull(len(self._ordinary), self.capacity)
         else:
@@ -197,4 +199,11 @@ class CommandQueue(Generic[T]):
         if self._ordinary:
             return self._ordinary.popleft()
         self.arrived.clear()
+        return None
+
+    def take_urgent(self) -> T | None:
+        """Return the next command that overtakes; None when there is none."""
+        if self._urgent:
+            return self._urgent.popleft()
+        self.urgent_arrived.clear()
         return None

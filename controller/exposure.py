@@ -74,10 +74,12 @@ class Exposer:
         self._beam = instrument.config.beam
         self._on_since_s: float | None = None
         self._scanning = False
+        self._stop_wanted = False
         self._on_scanning: Callable[[], None] | None = None
 
     async def cancel(self) -> None:
-        """Stop the scan in progress, if any."""
+        """Stop the scan in progress, or the one about to begin, if any."""
+        self._stop_wanted = True
         if self._scanning:
             await self._instrument.scan.cancel(deadline_s=self._limits.call_deadline_s)
 
@@ -88,7 +90,7 @@ class Exposer:
 
         ``on_scanning`` is called once the scan has been commanded.
         """
-        self._on_scanning = on_scanning
+        self._on_scanning, self._stop_wanted = on_scanning, False
         deadline_s = self._limits.call_deadline_s
         planned_s = beam_on_s(record.scan_coords, self._instrument.config.scan)
         detectors = {name: self._instrument.detectors[name] for name in record.detectors}
@@ -120,8 +122,7 @@ class Exposer:
     ) -> None:
         try:
             with record.timed("unblank"):
-                record.begun = True
-                await self._unblank(planned_s)
+                await self._unblank(record, planned_s)
             record.scan_command_at_s = time.perf_counter()
             record.receipt = await self._scan(record, receiving, planned_s)
             record.ended_at_s = time.perf_counter()
@@ -129,7 +130,7 @@ class Exposer:
             with record.timed("blank"):
                 await self._end_beam(record)
 
-    async def _unblank(self, planned_s: float) -> None:
+    async def _unblank(self, record: ExposureRecord, planned_s: float) -> None:
         """Let the beam onto the specimen, unless the latch says no.
 
         Raises
@@ -140,6 +141,7 @@ class Exposer:
             If the read-back says that the beam is still off.
         """
         self._latch.check()
+        record.begun = True
         self._timer.arm(planned_s * 1.5 + self._limits.call_deadline_s)
         if self._on_since_s is None:
             self._on_since_s = time.perf_counter()
@@ -162,9 +164,11 @@ class Exposer:
             self._instrument.scan.scan(record.scan_coords, deadline_s=deadline_s),
             name=f"scan {record.scan_coords.id}",
         )
-        self._scanning = True
         try:
             await asyncio.sleep(0)  # lets the command go out
+            self._scanning = True
+            if self._stop_wanted:
+                await self.cancel()
             if self._on_scanning is not None:
                 self._on_scanning()
             await asyncio.wait({scanning, receiving}, return_when=asyncio.FIRST_COMPLETED)

@@ -187,6 +187,8 @@ class Governor:
         scan_coords = SpecimenToScan(state.offset_nm).to_scan(sub_scan)
         positions = self._instrument.scan.capabilities.max_positions
         found = list(check_geometry(scan_coords, instrument, positions))
+        if found:
+            return found  # dose over an area out of reach need not be reckoned
         found += check_dose(sub_scan, electrons, state.ledger, budget)
         found += check_current(state.current, instrument)
         found += check_resources(
@@ -277,7 +279,11 @@ class Governor:
             planned_dose_e_per_A2=mean_dose_e_per_A2(sub_scan, electrons),
             detectors=detectors,
         )
-        await asyncio.wrap_future(self._journal.durable(intent))
+        try:
+            await asyncio.wrap_future(self._journal.durable(intent))
+        except BaseException:
+            self.withdraw(intent, "its preparation was cut short")
+            raise
         return intent
 
     def withdraw(self, intent: e.Intent, why: str) -> None:

@@ -67,9 +67,10 @@ class Guardian:
         reader.start()
         reader.join(deadline_s)
         if not answer or answer[0].decode().strip() != ARMED:
+            said = _said(answer, deadline_s)
             self._process.kill()
             self._reap()
-            raise GuardianFailed(f"the guardian could not be armed: {_said(answer, deadline_s)}")
+            raise GuardianFailed(f"the guardian could not be armed: {said}")
 
     def beat(self) -> None:
         """Tell the guardian that the controller is alive.

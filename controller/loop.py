@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
-from typing import Any
 
 from controller import commands as c
 from controller import events as e
@@ -22,8 +20,10 @@ from controller.governor import tripped
 from controller.operating import OPERATOR_CLEARS, Operating
 from controller.park import alarm
 from controller.parts import End, Parts
-from controller.phases import FinishReason, Phase
+from controller.phases import TRANSITIONS, FinishReason, Phase
 from controller.suspenders import changes
+from controller.waiting import uncancellable
+from drivers.errors import DriverRefused
 
 BEAT_S = 0.2
 SWITCH_S = 5e-4
@@ -72,7 +72,7 @@ class Controller:
             end = End(FinishReason.ABORTED, "the run was cancelled")
             raise
         finally:
-            await _uncancellable(self._finish(end))
+            end = await uncancellable(self._finish(end), "finish")
         return end
 
     def fail(self, error: BaseException) -> None:
@@ -105,11 +105,14 @@ class Controller:
         try:
             return await self._work()
         except Exception as error:  # noqa: BLE001 - whatever it is, the run ends parked, in FAULT
+            wishes = self._p.wishes
+            if wishes.end and wishes.parked and isinstance(innermost(error), DriverRefused):
+                return wishes.end  # the park took the instrument from this controller
             return self._fault(error)
 
     def _fault(self, error: BaseException) -> End:
         message, self.fault = describe(error), innermost(error)
-        if self._p.state.phase not in (Phase.FAULT, Phase.PARKING):
+        if Phase.FAULT in TRANSITIONS[self._p.state.phase]:
             self._p.go(Phase.FAULT, message)
         return End(FinishReason.FAULT, message)
 
@@ -138,9 +141,11 @@ class Controller:
                 task.cancel()
         return end
 
-    async def _finish(self, end: End) -> None:
-        """Park, say how that went, and let go of everything."""
+    async def _finish(self, end: End) -> End:
+        """Park, say how that went, and let go of everything; return how the run ended at last."""
         p = self._p
+        if self._early_failure is not None and end.reason is not FinishReason.FAULT:
+            end = self._fault(self._early_failure)
         if p.state.phase is not Phase.PARKING:
             p.go(Phase.PARKING, end.message)
         report = await asyncio.to_thread(p.park, end.message)
@@ -151,7 +156,7 @@ class Controller:
             self.alarm = alarm(report)
             p.go(Phase.FAULT, self.alarm)
             end = End(FinishReason.FAULT, self.alarm)
-        p.journal.append(e.Finished(reason=end.reason, message=end.message))
+        end = await self._say_finished(end)
         self._operating.close()
         try:
             await p.governor.close()
@@ -160,6 +165,17 @@ class Controller:
                 await asyncio.to_thread(p.guardian.dismiss)
             elif p.guardian is not None:
                 await asyncio.to_thread(p.guardian.abandon)
+        return end
+
+    async def _say_finished(self, end: End) -> End:
+        """Get the end of the run to disk; return it, or that this failed."""
+        finished = e.Finished(reason=end.reason, message=end.message)
+        try:
+            await asyncio.wrap_future(self._p.journal.durable(finished))
+        except OSError as error:
+            self.fault = self.fault or error
+            return end if end.reason is FinishReason.FAULT else self._fault(error)
+        return end
 
     # --- beside the acquisition ---
 
@@ -197,17 +213,3 @@ class Controller:
         """Raise what failed in another thread."""
         assert self._failure is not None
         await self._failure
-
-
-async def _uncancellable(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for work to its end however often this task is cancelled, then be cancelled."""
-    task = asyncio.create_task(work, name="finish")
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled = not task.cancelled()
-    task.result()
-    if cancelled:
-        raise asyncio.CancelledError

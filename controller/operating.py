@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from controller import commands as c
 from controller import events as e
@@ -12,9 +13,11 @@ from controller.arbiter import Answer
 from controller.digest import Digest
 from controller.parts import End, Parts
 from controller.phases import FinishReason
+from controller.waiting import uncancellable
 
 OPERATOR_CLEARS = frozenset({"saturation", "console"})
 """What holds a run until an operator says `resume`."""
+ENDED = "the run has ended"
 
 
 class Operating:
@@ -24,6 +27,7 @@ class Operating:
         self._p = parts
         self._digest = digest
         self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._closed = False
 
     async def submit(self, command: c.AnyCommand) -> Answer:
         """Offer a command and return what became of it."""
@@ -33,7 +37,7 @@ class Operating:
             return known
         future = self._waiting.get(command.id)
         if future is None:
-            why = p.arbiter.offer(command)
+            why = ENDED if self._closed else p.arbiter.offer(command)
             if why is not None:
                 return self._refuse(command, why)
             future = asyncio.get_running_loop().create_future()
@@ -41,25 +45,36 @@ class Operating:
         return await asyncio.shield(future)
 
     async def run(self) -> None:
-        """Carry out commands until cancelled."""
+        """Carry out commands until cancelled; those that overtake wait for no other's effect."""
         queue = self._p.arbiter.queue
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._serve(queue.take, queue.arrived), name="commands in turn")
+            urgent = self._serve(queue.take_urgent, queue.urgent_arrived)
+            group.create_task(urgent, name="urgent commands")
+
+    async def _serve(
+        self, take: Callable[[], c.AnyCommand | None], arrived: asyncio.Event
+    ) -> None:
         while True:
-            command = queue.take()
+            command = take()
             if command is None:
-                await queue.arrived.wait()
-                continue
-            answer = await self._carry_out(command)
-            future = self._waiting.pop(command.id, None)
-            if future is not None and not future.done():
-                future.set_result(answer)
+                await arrived.wait()
+            else:
+                self._answer(await self._carry_out(command))
+
+    def _answer(self, answer: Answer) -> None:
+        future = self._waiting.pop(answer.id, None)
+        if future is not None and not future.done():
+            future.set_result(answer)
 
     def close(self) -> None:
-        """Refuse what still waits: the run has ended."""
+        """Refuse what still waits, and from now on everything: the run has ended."""
+        self._closed = True
         while (command := self._p.arbiter.queue.take()) is not None:
-            answer = self._refuse(command, "the run has ended")
-            future = self._waiting.pop(command.id, None)
-            if future is not None and not future.done():
-                future.set_result(answer)
+            self._answer(self._refuse(command, ENDED))
+        for key in list(self._waiting):  # taken, and cut short by the end
+            why = self._p.state.commands_seen.get(key, ENDED)
+            self._answer(Answer(key, ok=not why, why=why, revision=self._p.state.revision))
 
     def _refuse(self, command: c.AnyCommand, why: str) -> Answer:
         self._p.journal.append(e.CommandRefused(command=command, why=why))
@@ -81,13 +96,19 @@ class Operating:
             await p.decider.veto(vetoed, f"vetoed by {command.by}: {command.reason}")
         why = await self._effect(command)
         p.wishes.changed.set()
-        return Answer(command.id, ok=not why, why=why or "", revision=revision)
+        if why is not None:
+            return self._refuse(command, why)
+        return Answer(command.id, ok=True, why="", revision=revision)
 
     def _beyond_limits(self, command: c.AnyCommand) -> str | None:
         """Return why a forced sub-scan is against the limits, None when it is not."""
         if not isinstance(command, c.Force):
             return None
-        found = self._p.governor.verdicts(forced_sub_scan(command, self._p, "wish"), "forced")
+        try:
+            wish = forced_sub_scan(command, self._p, "wish")
+        except ValueError as error:
+            return str(error)
+        found = self._p.governor.verdicts(wish, "forced")
         return "; ".join(map(str, found)) or None
 
     async def _effect(self, command: c.AnyCommand) -> str | None:
@@ -108,9 +129,8 @@ class Operating:
                 await p.governor.cancel()
             case c.Park():
                 wishes.end = End(FinishReason.ABORTED, f"parked by {command.by}")
-                wishes.changed.set()
-                report = await asyncio.to_thread(p.park, f"park commanded by {command.by}")
-                p.journal.append(report)
+                wishes.parked, why = True, f"park commanded by {command.by}"
+                await uncancellable(self._park(why), "park")
             case c.Accept():
                 p.arbiter.accepted.add(command.suggestion_id)
             case c.Force():
@@ -126,12 +146,14 @@ class Operating:
                 p.decider.budget_changed(p.governor.budget().max_local_dose_e_per_A2)
                 return await self._steer()
             case c.Retrain():
-                if p.state.encoder_frozen:
-                    return "the encoder is frozen; unfreeze it first"
-                await self._digest.retrain()
+                return await self._digest.retrain()
             case _:
                 pass  # the journal entry is the whole effect
         return None
+
+    async def _park(self, why: str) -> None:
+        """Park at once, by the way that works when the driver hangs."""
+        self._p.journal.append(await asyncio.to_thread(self._p.park, why))
 
     async def _steer(self) -> str | None:
         """Take up objective and acquisition; one the planner does not know is taken back."""

@@ -38,6 +38,8 @@ class Wishes:
     steps: int | None = None
     """Sub-scans to execute before pausing again; None when not stepping."""
     end: End | None = None
+    parked: bool = False
+    """Whether the operator has parked the instrument; it then refuses the controller."""
     operator_spoke_at_s: float = field(default_factory=time.monotonic)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -69,7 +69,7 @@ def _take_in_stored(folder: RunFolder, journal: Journal) -> tuple[str, ...]:
         key = each.sub_scan.id
         if key in found and key in journal.state.outcomes:
             datasets = {name: path for name, (path, _) in each.rows.items()}
-            indices = {name: row for name, (_, row) in each.rows.items()}
+            indices = {name: max(row, 0) for name, (_, row) in each.rows.items()}
             journal.append(e.Stored(id=key, datasets=datasets, indices=indices, nbytes=0))
             taken.append(key)
     return tuple(taken)

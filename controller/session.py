@@ -13,6 +13,7 @@ import numpy as np
 from controller import events as e
 from controller.arbiter import Arbiter
 from controller.candidates import CandidateMask, make_grid
+from controller.commands import SetAutonomy
 from controller.config import RunConfig
 from controller.deciding import Decider
 from controller.digest import Digest
@@ -89,6 +90,10 @@ def new_session(
                     dose_cell_nm=config.experiment.dose_cell_nm,
                 )
             )
+            mode = config.experiment.autonomy.mode
+            if mode is not journal.state.autonomy:
+                chosen = SetAutonomy(mode=mode, by="experiment file")
+                journal.append(e.CommandAccepted(command=chosen))
             with _session(folder, config, journal, clock, guarded, adapt) as session:
                 yield session
 

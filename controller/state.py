@@ -135,7 +135,7 @@ def _accepted(s: RunState, v: e.CommandAccepted) -> None:
 
 
 def _refused(s: RunState, v: e.CommandRefused) -> None:
-    s.commands_seen.setdefault(v.command.id, v.why)
+    s.commands_seen[v.command.id] = v.why
 
 
 def _current(s: RunState, v: e.CurrentRead) -> None:

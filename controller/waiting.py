@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def settled(task: asyncio.Task[T], *, pass_on: bool = False) -> T:
+async def settled(task: asyncio.Task[Any], *, pass_on: bool = False) -> None:
     """Wait for a task to its end; cancelled meanwhile, be cancelled after it.
 
     Parameters
     ----------
     task : Task
+        Its result or error is left to the caller.
     pass_on : bool
         Cancel the task too when the waiter is cancelled.
     """
@@ -27,10 +28,7 @@ async def settled(task: asyncio.Task[T], *, pass_on: bool = False) -> T:
             if pass_on:
                 task.cancel()
     if cancelled:
-        if not task.cancelled():
-            task.exception()  # the cancellation is what is told
         raise asyncio.CancelledError
-    return task.result()
 
 
 async def uncancellable(work: Coroutine[Any, Any, T], name: str) -> T:
@@ -40,7 +38,8 @@ async def uncancellable(work: Coroutine[Any, Any, T], name: str) -> T:
     """
     task = asyncio.create_task(work, name=name)
     try:
-        return await settled(task)
+        await settled(task)
     except asyncio.CancelledError:
         task.result()
         raise
+    return task.result()
