@@ -31,6 +31,7 @@ test-slow: $(STAMP) ## Run the tests that take minutes: crash campaigns, soak
 PEERS := .venv-peers/made-from.txt .venv-peers-py4dstem/made-from.txt
 
 test-peers: $(STAMP) $(PEERS) ## Open our files with HyperSpy, LiberTEM and py4DSTEM, in venvs of their own
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,formats]"
 	$(BIN)/python -m pytest -m peers
 
 $(PEERS) &: tests/peers/make_venv.py tests/peers/constraints.txt tests/peers/constraints-py4dstem.txt

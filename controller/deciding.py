@@ -101,6 +101,12 @@ class Decider:
         self.regions_changed()
         await self.drop(suggestion.id, why)
 
+    def spent(self, sub_scan: SubScan) -> None:
+        """Keep a place that gave nothing from being suggested again."""
+        y, x = sub_scan.corners_nm().T.tolist()
+        self._vetoed.append(Region(tuple(zip(y, x, strict=True))))
+        self.regions_changed()
+
     def regions_changed(self) -> None:
         """Take up the excluded and prioritised regions in force."""
         excluded = [each.region for each in _of(self._state, c.Exclude)]

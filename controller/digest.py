@@ -57,7 +57,10 @@ class Digest:
         self._journal = journal
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._channel: Bounded[tuple[Exposed, dict[str, float]]] = Bounded(CAPACITY)
-        self._names: tuple[str, ...] = ()
+        known = (outcome.names for outcome in journal.state.outcomes.values() if outcome.names)
+        self._names: tuple[str, ...] = next(known, ())
+        self._learning = asyncio.Lock()
+        """Held while a sub-scan is digested, and while the encoder is exchanged."""
         self._failures = 0
         self._done = 0
         self._taken = 0
@@ -91,7 +94,8 @@ class Digest:
             except ChannelClosed:
                 return
             await self._quiet.wait()
-            await self._digest(exposed, stages_ms)
+            async with self._learning:
+                await self._digest(exposed, stages_ms)
             async with self._progress:
                 self._done += 1
                 self._progress.notify_all()
@@ -192,7 +196,8 @@ class Digest:
         if intent.purpose not in ("measure", "forced"):
             return
         planner, names = self._decider.planner, self._names
-        if not names:
+        if not names:  # no planner can be told before the first description
+            self._decider.spent(intent.sub_scan)
             await self._decider.in_lane(lambda: planner.cancel(intent.id))
             return
         nothing = Outcome(
@@ -205,12 +210,27 @@ class Digest:
         )
         await self._decider.in_lane(lambda: planner.ingest(nothing))
 
-    async def retrain(self) -> None:
-        """Make a new encoder version from all stored sub-scans and relabel every outcome."""
+    async def retrain(self) -> str | None:
+        """Make a new encoder version from all stored sub-scans and relabel every outcome.
+
+        Nothing is learnt meanwhile, so that all outcomes are of one version. Returns why there
+        is no new version, None when there is one.
+        """
         await self.drained()
-        assert isinstance(self.describer, Refittable)
-        described = [k for k, o in self._journal.state.outcomes.items() if o.summary]
+        async with self._learning:
+            try:
+                fresh = await self._refit()
+            except (ValueError, ArithmeticError, RuntimeError) as error:
+                return f"the encoder stays as it is: {error}"
+            self.publish()
+            await self._relabel(fresh)
+        return None
+
+    async def _refit(self) -> dict[str, Description]:
+        """Refit and describe all anew; when that fails the encoder is what it was."""
         describer = self.describer
+        assert isinstance(describer, Refittable)
+        described = [k for k, o in self._journal.state.outcomes.items() if o.summary]
 
         def read() -> list[SubScanData]:
             return [self._store.read(key) for key in described]
@@ -218,25 +238,30 @@ class Digest:
         kept = await asyncio.get_running_loop().run_in_executor(self._writer, read)
 
         def work() -> dict[str, Description]:
-            describer.refit(kept)
-            return {data.sub_scan.id: describer.describe(data) for data in kept}
+            before = describer.checkpoint() if isinstance(describer, Checkpointable) else None
+            try:
+                describer.refit(kept)
+                return {data.sub_scan.id: self.describer.describe(data) for data in kept}
+            except Exception:
+                if before is not None and isinstance(describer, Checkpointable):
+                    describer.restore(before)
+                raise
 
-        fresh = await self._lane.submit(work, Priority.TRAIN)
-        self.publish()
-        await self._relabel(fresh)
+        return await self._lane.submit(work, Priority.TRAIN)
 
     async def _relabel(self, fresh: dict[str, Description]) -> None:
         if not fresh:
             return
         version, names = self.describer.version, next(iter(fresh.values())).names
         summaries: dict[str, FloatArray] = {key: each.summary for key, each in fresh.items()}
-        objectives = await self._decider.relabel(version, summaries)
+        nothing = {key: np.full(len(names), np.nan) for key in self._journal.state.outcomes}
+        objectives = await self._decider.relabel(version, nothing | summaries)
         self._journal.append(
             e.Relabelled(
                 version=version,
                 names=names,
                 summaries={k: tuple(map(float, s)) for k, s in summaries.items()},
-                objectives=objectives,
+                objectives={key: objectives[key] for key in summaries},
             )
         )
         await self.in_writer(partial(self._store.write_relabel, version, names, summaries))

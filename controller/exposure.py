@@ -198,6 +198,10 @@ class Exposer:
         self._on_since_s = now_s if stays_on else None
         self._timer.disarm()
 
+    def beam_is_on(self) -> None:
+        """Begin to count: without a blanker the beam is on from the start."""
+        self._on_since_s = time.perf_counter()
+
     async def rest(self) -> float:
         """Blank a parked probe, where there is a blanker; return how long it was on, in s."""
         if self._on_since_s is None:

@@ -129,6 +129,8 @@ class Governor:
         await self._instrument.connect(holder)
         if self._config.instrument.beam.blanker != "none":
             await self._exposer.blank()
+        else:
+            self._exposer.beam_is_on()
         await self._instrument.scan.park_probe(deadline_s=self._limits.call_deadline_s)
         self.infos = {name: d.info for name, d in self._instrument.detectors.items()}
         self._baseline = await self._read_state()
@@ -183,13 +185,14 @@ class Governor:
     def verdicts(self, sub_scan: SubScan, purpose: e.Purpose) -> list[Verdict]:
         """Return every limit that exposing this sub-scan (specimen nm) now would break."""
         state, instrument, budget = self._state, self._instrument.config, self.budget()
-        electrons = planned_electrons(sub_scan, instrument) + self._in_flight(sub_scan)
+        here, elsewhere = self._in_flight(sub_scan)
+        electrons = planned_electrons(sub_scan, instrument) + here
         scan_coords = SpecimenToScan(state.offset_nm).to_scan(sub_scan)
         positions = self._instrument.scan.capabilities.max_positions
         found = list(check_geometry(scan_coords, instrument, positions))
         if found:
             return found  # dose over an area out of reach need not be reckoned
-        found += check_dose(sub_scan, electrons, state.ledger, budget)
+        found += check_dose(sub_scan, electrons, state.ledger, budget, elsewhere)
         found += check_current(state.current, instrument)
         found += check_resources(
             elapsed_s=self.elapsed_s(),
@@ -228,13 +231,15 @@ class Governor:
             return [Verdict(f"{purpose} dose", dose, part.max_dose_e_per_A2, "e/Å²", "refused")]
         return []
 
-    def _in_flight(self, sub_scan: SubScan) -> float:
-        """Return electrons of intents without a receipt that may fall on the same place."""
-        return sum(
-            intent.planned_electrons
-            for intent in self._state.intents.values()
-            if _may_overlap(intent.sub_scan, sub_scan)
-        )
+    def _in_flight(self, sub_scan: SubScan) -> tuple[float, float]:
+        """Return electrons of intents without a receipt: that may fall here, and elsewhere."""
+        here, elsewhere = 0.0, 0.0
+        for intent in self._state.intents.values():
+            if _may_overlap(intent.sub_scan, sub_scan):
+                here += intent.planned_electrons
+            else:
+                elsewhere += intent.planned_electrons
+        return here, elsewhere
 
     def free_disk_bytes(self) -> float:
         """Return the free bytes on the run's disk, as of at most a second ago."""

@@ -130,14 +130,21 @@ def check_geometry(
 
 
 def check_dose(
-    sub_scan: SubScan, electrons: float, ledger: DoseLedger, budget: Budget
+    sub_scan: SubScan,
+    electrons: float,
+    ledger: DoseLedger,
+    budget: Budget,
+    elsewhere: float = 0.0,
 ) -> Iterator[Verdict]:
-    """Yield the dose limits that a sub-scan (in specimen nm) would break."""
+    """Yield the dose limits that a sub-scan (in specimen nm) would break.
+
+    ``elsewhere`` are electrons on their way to other places: they count in the total.
+    """
     peak = ledger.peak_with(sub_scan, electrons)
     if not peak <= budget.max_local_dose_e_per_A2 * _SLACK:
         yield Verdict("local dose", peak, budget.max_local_dose_e_per_A2, "e/Å²", "refused")
     field_A2 = ledger.field_nm[0] * ledger.field_nm[1] * A2_PER_NM2
-    total = ledger.total_e_per_A2 + electrons / field_A2
+    total = ledger.total_e_per_A2 + (electrons + elsewhere) / field_A2
     if not total <= budget.max_total_dose_e_per_A2 * _SLACK:
         yield Verdict("total dose", total, budget.max_total_dose_e_per_A2, "e/Å²", "finish")
 

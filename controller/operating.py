@@ -52,9 +52,7 @@ class Operating:
             urgent = self._serve(queue.take_urgent, queue.urgent_arrived)
             group.create_task(urgent, name="urgent commands")
 
-    async def _serve(
-        self, take: Callable[[], c.AnyCommand | None], arrived: asyncio.Event
-    ) -> None:
+    async def _serve(self, take: Callable[[], c.AnyCommand | None], arrived: asyncio.Event) -> None:
         while True:
             command = take()
             if command is None:
@@ -162,6 +160,7 @@ class Operating:
         except ValueError as error:
             undo = c.Undo(by="controller", reason=str(error))
             self._p.journal.append(e.CommandAccepted(command=undo))
+            self._p.lane.epoch = self._p.state.epoch
             await self._p.decider.steering_changed()
             return str(error)
         return None

@@ -7,10 +7,10 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from controller import events as e
 from controller.commands import Acknowledge
-from controller.doctor import Finding
 from controller.journal import Journal
 from controller.lease import Latch, Lease, LeaseTaken, state_folder
 from controller.opening import (
@@ -21,11 +21,13 @@ from controller.opening import (
     reach_running,
 )
 from controller.park import park
-from controller.recovery import recover
 from controller.rundir import open_folder
 from drivers.clock import RealClock
 from drivers.errors import DriverError
 from drivers.instrument import InstrumentConfig
+
+if TYPE_CHECKING:
+    from controller.doctor import Finding
 
 
 def park_from_outside(instrument: InstrumentConfig, by: str = "probewise park") -> e.Parked:
@@ -58,6 +60,8 @@ def acknowledge_from_outside(
     LeaseTaken
         If a controller is at work on the instrument.
     """
+    from controller.recovery import recover
+
     said = []
     lease = Lease(instrument.instrument.name, "acknowledge")
     lease.take()
@@ -89,7 +93,9 @@ def serve_emulated(instrument: InstrumentConfig, linger_s: float) -> None:
     from drivers.serve.instrument import announcer, forget, serve
 
     name = instrument.instrument.name
-    endpoint_file = state_folder(name) / f"{name}.endpoint"
+    folder = state_folder(name)
+    endpoint_file = folder / f"{name}.endpoint"
+    (folder / f"{name}.instrument.json").write_text(instrument.model_dump_json())
     try:
         serve(
             instrument,
@@ -103,6 +109,8 @@ def serve_emulated(instrument: InstrumentConfig, linger_s: float) -> None:
 
 def connection_findings(instrument: InstrumentConfig) -> list[Finding]:
     """Connect to each part, blanked, and say how it answers. Exposes nothing."""
+    from controller.doctor import Finding
+
     lease = Lease(instrument.instrument.name, f"doctor ({os.getpid()})")
     try:
         lease.take()
@@ -117,6 +125,8 @@ def connection_findings(instrument: InstrumentConfig) -> list[Finding]:
 
 
 async def _connect(instrument: InstrumentConfig) -> list[Finding]:
+    from controller.doctor import Finding
+
     opened = open_instrument(instrument, RealClock())
     deadline_s = instrument.limits.call_deadline_s
     found = []

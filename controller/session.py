@@ -345,7 +345,9 @@ def _take_up(session: Session, config: RunConfig) -> None:
         summary: FloatArray = np.asarray(outcome.summary, dtype=np.float64)
         if not outcome.summary:
             summary = np.full(len(names), np.nan)
-        if names:
+        if not names:
+            parts.decider.spent(outcome.sub_scan)
+        else:
             parts.decider.planner.ingest(
                 Outcome(
                     id=outcome.id,

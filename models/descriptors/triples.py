@@ -14,7 +14,7 @@ import numpy as np
 from scipy import fft
 
 from drivers.vocabulary import FloatArray, NmPair
-from models.descriptors.spectra import FLAT, hann
+from models.descriptors.spectra import FLAT
 
 MAX_REFLECTIONS = 16
 """Most lattice reflections that are looked for in a survey, the strongest."""
@@ -22,7 +22,7 @@ MAX_TRIPLES = 32
 """Most triples that are features: bounds the work."""
 SIGNIFICANT = 30.0
 """Power of a reflection over the median; noise alone reaches 20 in 10^6 frequencies."""
-NEAREST = 2.0
+NEAREST = 3.0
 """Least frequency of a reflection, in multiples of one over a patch's size: the width of the
 window's own peak at the origin."""
 
@@ -96,10 +96,20 @@ class Triples:
         return cls(pairs)
 
 
+def blackman(n: int) -> FloatArray:
+    """Return the Blackman window at n pixel centres: side lobes of 0.1 %, where Hann has 3 %.
+
+    Leakage between reflections would change with the lattice's place in the patch, and so add to
+    phases what a displacement of some picometres does.
+    """
+    t = 2 * np.pi * (np.arange(n) + 0.5) / n
+    return np.asarray(0.42 - 0.5 * np.cos(t) + 0.08 * np.cos(2 * t), dtype=np.float64)
+
+
 def _fourier(patches: FloatArray, pixel_nm: NmPair, frequencies: FloatArray) -> FloatArray:
-    """Return complex Fourier components (n, f) of Hann-windowed patches, mean removed."""
+    """Return complex Fourier components (n, f) of Blackman-windowed patches, mean removed."""
     n, ny, nx = patches.shape
-    weight = np.outer(hann(ny), hann(nx))
+    weight = np.outer(blackman(ny), blackman(nx))
     weight /= weight.sum()
     mean = (patches * weight).sum(axis=(1, 2), keepdims=True)
     windowed = ((patches - mean) * weight).reshape(n, -1)
@@ -116,7 +126,7 @@ def _reflections(
     One of each pair of opposite ones; the strongest first.
     """
     ny, nx = survey.shape
-    windowed = (survey - survey.mean()) * np.outer(hann(ny), hann(nx))
+    windowed = (survey - survey.mean()) * np.outer(blackman(ny), blackman(nx))
     power = np.abs(fft.rfft2(windowed)) ** 2
     k_y = fft.fftfreq(ny, pixel_nm[0])[:, None]
     k_x = fft.rfftfreq(nx, pixel_nm[1])[None, :]

@@ -37,7 +37,7 @@ from drivers.vocabulary import AnyArray, Clock, DetectorInfo, NmPair, SubScan
 from sim.faults import Fault, FaultPlan
 from tests.conformance.scenes import SceneDriver
 
-PATIENCE_S = 30.0
+PATIENCE_S = 8.0
 FIELD_NM: NmPair = (6.0, 8.0)
 CAMERA_SHAPE = (6, 10)
 SLOW_DWELL_US = 20_000.0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from core_helpers import sub_scan
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +19,7 @@ from controller.channels import ChannelFull
 from controller.errors import innermost
 from drivers.errors import BadFrame, DriverDisconnected
 from drivers.vocabulary import AnyArray, DetectorInfo, FrameBlock, SubScan
+from tests.controller.core_helpers import sub_scan
 
 SCAN = sub_scan(shape=(3, 4))
 CAMERA = DetectorInfo("camera", "pixelated", "uint16", (5, 7))
@@ -42,7 +43,7 @@ def filled(*blocks: FrameBlock) -> Stack:
 @given(st.lists(st.integers(1, 11), max_size=5))
 def test_any_partition_into_blocks_gives_the_same_frames(cuts: list[int]) -> None:
     edges = [0, *sorted(set(cuts)), 12]
-    blocks = [block(FRAMES[a:b], a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    blocks = [block(FRAMES[a:b], a) for a, b in itertools.pairwise(edges)]
     data = filled(*blocks).finish(completed=True)
     assert data is not None
     np.testing.assert_array_equal(data, FRAMES)

@@ -41,7 +41,7 @@ def test_items_come_out_once_in_order_and_within_capacity(
 
         def check() -> None:
             assert channel.waiting <= capacity or len(channel) == 1
-            assert 0 <= channel.waiting
+            assert channel.waiting >= 0
 
         async def breathe(side: str) -> None:
             if waits and waits[0] != side:

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from core_helpers import sub_scan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from controller.dose import (
     probe_dose_e_per_A2,
 )
 from drivers.vocabulary import E_PER_S_PER_PA, FloatArray, SubScan
+from tests.controller.core_helpers import sub_scan
 
 places = st.tuples(st.floats(-30, 30), st.floats(-30, 30))
 extents = st.tuples(st.floats(0.01, 12), st.floats(0.01, 12))

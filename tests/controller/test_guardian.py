@@ -153,7 +153,9 @@ def test_a_controller_that_is_killed_is_parked_for(
 def test_an_instrument_that_can_not_be_reached_can_not_be_guarded(report: Path) -> None:
     nowhere = scene("tcp://127.0.0.1:1", park_step_s=0.2)
     made = Guardian(nowhere, report, "run-7")
-    with pytest.raises(GuardianFailed, match="could not be armed: DriverDisconnected: .*127.0.0.1"):
+    with pytest.raises(
+        GuardianFailed, match=r"could not be armed: DriverDisconnected: .*127\.0\.0\.1"
+    ):
         made.start(WAIT_S)
     made.dismiss()
     assert Latch("scene").read() is None
@@ -161,7 +163,7 @@ def test_an_instrument_that_can_not_be_reached_can_not_be_guarded(report: Path) 
 
 def test_an_unknown_driver_can_not_be_guarded(report: Path) -> None:
     made = Guardian(instrument(), report, "run-7")
-    with pytest.raises(GuardianFailed, match="could not be armed: DriverUnavailable: .*scene"):
+    with pytest.raises(GuardianFailed, match=r"could not be armed: DriverUnavailable: .*scene"):
         made.start(WAIT_S)
 
 

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core_helpers import sub_scan
-from fake_run import StepClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +24,8 @@ from controller import events as e
 from controller.journal import Journal, JournalError, read
 from controller.phases import Autonomy, Phase
 from controller.state import RunState, fold
+from tests.controller.core_helpers import sub_scan
+from tests.controller.fake_run import StepClock
 
 WAIT_S = 10.0
 OPENED = e.RunOpened(run_id="r", manifest_sha256="0", field_nm=(20.0, 20.0), dose_cell_nm=0.5)
@@ -201,7 +201,9 @@ def test_a_folder_that_is_no_run_is_said_so(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_come_back(tmp_path: Path, values: list[float]) -> None:
     path = tmp_path / "values.jsonl"
     path.unlink(missing_ok=True)
-    live = write(path, [OPENED, intent("s1"), executed("s1"), *(described("s1", v) for v in values)])
+    live = write(
+        path, [OPENED, intent("s1"), executed("s1"), *(described("s1", v) for v in values)]
+    )
     assert snapshot(fold(read(path)[0])) == snapshot(live)
     assert repr(live.outcomes["s1"].objective) == repr(values[-1])
 

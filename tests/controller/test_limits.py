@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from core_helpers import instrument, sub_scan
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +29,7 @@ from controller.limits import (
 from controller.state import fold
 from drivers.instrument import LimitsPart
 from drivers.vocabulary import BeamCurrent
+from tests.controller.core_helpers import instrument, sub_scan
 
 BENCH = instrument()
 ABOVE, BELOW = 1 + 1e-3, 1 - 1e-3

@@ -64,7 +64,7 @@ async def test_every_executed_sub_scan_is_in_the_run_file_as_it_was_seen(
         check_all(bench)
     stored = {each.sub_scan.id: each for each in list_stored(folder)}
     assert set(stored) == {v.id for v in executed}
-    for data in iterate_stored(folder):
+    for _, data in iterate_stored(folder):
         seen = scene.image(data.sub_scan, "haadf", current_pA=10.0, time_s=0.0)
         np.testing.assert_array_equal(data.frames["haadf"][0], seen)
 
@@ -89,12 +89,6 @@ async def test_intents_are_on_disk_before_the_beam_is_let_on(
         assert key in known
 
 
-def _span(log: list[Exposure], key: str) -> tuple[str, str]:
-    start = next(x.utc for x in log if x.event == "scan_start" and x.sub_scan_id == key)
-    end = next(x.utc for x in log if x.event == "scan_end" and x.sub_scan_id == key)
-    return start, end
-
-
 async def test_the_next_sub_scan_is_decided_while_the_present_one_is_scanned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,10 +98,12 @@ async def test_the_next_sub_scan_is_decided_while_the_present_one_is_scanned(
         measured = [i.id for i in bench.of(e.Intent) if i.purpose == "measure"]
         log = bench.exposures()
         for before, k, after in zip([None, *measured], measured, measured[1:], strict=False):
-            start, end = _span(log, k)
+            ended = next(x.utc for x in log if x.event == "scan_end" and x.sub_scan_id == k)
+            wished = next(v for v in bench.entries if _is(v, e.Intent, k))
             decided = next(v for v in bench.entries if _is(v, e.Suggested, after))
             intended = next(v for v in bench.entries if _is(v, e.Intent, after))
-            assert start <= decided.utc <= intended.utc <= end
+            assert wished.seq < decided.seq < intended.seq
+            assert intended.utc < ended
             assert isinstance(decided.event, e.Suggested)
             assert k in decided.event.pending
             known = measured.index(k)

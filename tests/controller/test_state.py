@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
-from core_helpers import regions, sub_scan
 from hypothesis import given
 
 from controller import commands as c
@@ -13,6 +13,7 @@ from controller import events as e
 from controller.phases import Autonomy, FinishReason, Phase
 from controller.state import RunState, fold
 from drivers.vocabulary import BeamCurrent, Region
+from tests.controller.core_helpers import regions, sub_scan
 
 OPENED = e.RunOpened(run_id="r", manifest_sha256="f0", field_nm=(8.0, 8.0), dose_cell_nm=1.0)
 BOX = Region.box((0.0, 0.0), (1.0, 1.0))
@@ -68,9 +69,7 @@ def suggested(name: str) -> e.Suggested:
 
 
 def phases(*names: Phase) -> list[e.AnyEvent]:
-    return [
-        e.PhaseChanged(old=old, new=new) for old, new in zip(names[:-1], names[1:], strict=True)
-    ]
+    return [e.PhaseChanged(old=old, new=new) for old, new in itertools.pairwise(names)]
 
 
 def test_an_empty_journal_is_an_idle_run() -> None:
