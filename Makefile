@@ -14,7 +14,7 @@ help: ## Show this list
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "probewise needs Python 3.11, 3.12 or 3.13, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || echo missing). Say which to use: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
-	@echo "Setting up $(VENV): about 450 MB to download, 1.6 GB on disk, once."
+	@echo "Setting up $(VENV): about 370 MB to download, 1.7 GB on disk, once."
 	@$(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 2; }
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
