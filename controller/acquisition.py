@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
+from functools import partial
 
 from controller import commands as c
 from controller import events as e
@@ -17,6 +18,7 @@ from controller.config import AnchorPart
 from controller.governor import Exposed, Refused, tripped
 from controller.lane import Stale
 from controller.limits import Verdict
+from controller.operating import forced_sub_scan
 from controller.parts import End, Parts
 from controller.phases import EXPOSING, Autonomy, FinishReason, Phase
 from controller.suspenders import check_saturation
@@ -54,11 +56,9 @@ class Acquisition:
                 end = end or await self._one()
                 if end is not None:
                     return end
-        except BaseException:
+        finally:
             if self._ahead is not None:
                 self._ahead.cancel()  # what it waits for may never come
-            raise
-        finally:
             self._p.digest.release()
             await self._discard_ahead("the acquisition ended")
 
@@ -116,13 +116,13 @@ class Acquisition:
         done = any(outcome.purpose == "survey" for outcome in p.state.outcomes.values())
         if part.enabled and not done:
             p.go(Phase.SURVEYING)
-            end = await self._free()
-            if end is not None:
-                return end
             try:
-                p.survey = (await self._expose(await self._prepare_survey())).data
+                exposed = await self._planned(self._prepare_survey)
             except Refused as refused:
                 return End(FinishReason.LIMIT, f"the survey was refused: {refused}")
+            if isinstance(exposed, End):
+                return exposed
+            p.survey = exposed.data
         if p.wishes.end is not None:
             return p.wishes.end
         if p.state.encoder_version > 0:
@@ -158,8 +158,21 @@ class Acquisition:
             self._since_anchor[anchor.name] = 0
             await self._discard_ahead(f"anchor {anchor.name} is due")
             with suppress(Refused):  # its own budget is spent: journalled, and the run goes on
-                await self._expose(await self._prepare_anchor(anchor))
+                exposed = await self._planned(partial(self._prepare_anchor, anchor))
+                if isinstance(exposed, End):
+                    return exposed
         return None
+
+    async def _planned(self, prepare: Callable[[], Awaitable[e.Intent]]) -> Exposed | End:
+        """Expose a survey or an anchor; after a command that comes first, prepare it anew."""
+        while True:
+            end = await self._free()
+            if end is not None:
+                return end
+            intent = await prepare()
+            if not self._overtaken(intent):
+                return await self._expose(intent)
+            self._p.governor.withdraw(intent, "a command came before it was begun")
 
     async def _prepare_anchor(self, anchor: AnchorPart) -> e.Intent:
         sub_scan = SubScan(
@@ -379,22 +392,3 @@ class Acquisition:
             verdict = Verdict("stationary probe", still_ms, allowed_ms, "ms", "hold")
             p.journal.append(tripped(verdict, exposed.intent.id))
             p.journal.append(e.SuspenderTripped(name="stationary probe", why=str(verdict)))
-
-
-def forced_sub_scan(command: c.Force, parts: Parts, sub_scan_id: str) -> SubScan:
-    """Return the sub-scan an operator asks for; what is not said is as in the experiment."""
-    part = parts.config.experiment.sub_scan
-    template = SubScan(
-        id=sub_scan_id,
-        center_nm=command.center_nm,
-        fov_nm=part.fov_nm,
-        shape=part.shape,
-        dwell_us=part.dwell_us,
-        rotation_deg=part.rotation_deg,
-    )
-    return replace(
-        template,
-        fov_nm=command.fov_nm or part.fov_nm,
-        shape=command.shape or part.shape,
-        dwell_us=command.dwell_us or part.dwell_us,
-    )

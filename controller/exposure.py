@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -26,6 +26,7 @@ from controller.lease import Latch
 from controller.limits import beam_on_s
 from controller.opening import OpenInstrument
 from drivers.errors import BadFrame, DriverError, DriverTimeout
+from drivers.protocols import Detector
 from drivers.vocabulary import AnyArray, Receipt, SubScan
 
 
@@ -94,25 +95,36 @@ class Exposer:
         deadline_s = self._limits.call_deadline_s
         planned_s = beam_on_s(record.scan_coords, self._instrument.config.scan)
         detectors = {name: self._instrument.detectors[name] for name in record.detectors}
-        with record.timed("arm"):
-            await asyncio.gather(
-                *(d.arm(record.scan_coords, deadline_s=deadline_s) for d in detectors.values())
-            )
-        receiving = asyncio.create_task(
-            collect(detectors, record.scan_coords, deadline_s=planned_s + deadline_s),
-            name=f"collect {record.scan_coords.id}",
-        )
         try:
-            await self._with_beam(record, receiving, planned_s)
-            with record.timed("frames"):
-                await self._take_frames(record, receiving, planned_s)
+            with record.timed("arm"):
+                await self._arm(record.scan_coords, detectors)
+            receiving = asyncio.create_task(
+                collect(detectors, record.scan_coords, deadline_s=planned_s + deadline_s),
+                name=f"collect {record.scan_coords.id}",
+            )
+            try:
+                await self._with_beam(record, receiving, planned_s)
+                with record.timed("frames"):
+                    await self._take_frames(record, receiving, planned_s)
+            finally:
+                receiving.cancel()
+                await asyncio.gather(receiving, return_exceptions=True)
         finally:
-            receiving.cancel()
-            await asyncio.gather(receiving, return_exceptions=True)
             await asyncio.gather(
                 *(d.disarm(deadline_s=deadline_s) for d in detectors.values()),
                 return_exceptions=True,
             )
+
+    async def _arm(self, scan_coords: SubScan, detectors: Mapping[str, Detector]) -> None:
+        """Arm all detectors; when one fails, the others have answered before it is told."""
+        deadline_s = self._limits.call_deadline_s
+        answers = await asyncio.gather(
+            *(d.arm(scan_coords, deadline_s=deadline_s) for d in detectors.values()),
+            return_exceptions=True,
+        )
+        for answer in answers:
+            if answer is not None:
+                raise answer
 
     async def _with_beam(
         self,

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from controller import commands as c
 from controller import events as e
-from controller.acquisition import forced_sub_scan
 from controller.arbiter import Answer
 from controller.digest import Digest
 from controller.parts import End, Parts
 from controller.phases import FinishReason
 from controller.waiting import uncancellable
+from drivers.vocabulary import SubScan
 
 OPERATOR_CLEARS = frozenset({"saturation", "console"})
 """What holds a run until an operator says `resume`."""
@@ -168,3 +169,22 @@ class Operating:
     def _clear_by_operator(self) -> None:
         for name in sorted(OPERATOR_CLEARS & set(self._p.state.suspended)):
             self._p.journal.append(e.SuspenderCleared(name=name))
+
+
+def forced_sub_scan(command: c.Force, parts: Parts, sub_scan_id: str) -> SubScan:
+    """Return the sub-scan an operator asks for; what is not said is as in the experiment."""
+    part = parts.config.experiment.sub_scan
+    template = SubScan(
+        id=sub_scan_id,
+        center_nm=command.center_nm,
+        fov_nm=part.fov_nm,
+        shape=part.shape,
+        dwell_us=part.dwell_us,
+        rotation_deg=part.rotation_deg,
+    )
+    return replace(
+        template,
+        fov_nm=command.fov_nm or part.fov_nm,
+        shape=command.shape or part.shape,
+        dwell_us=command.dwell_us or part.dwell_us,
+    )

@@ -47,6 +47,8 @@ class GrapheneSettings(Part):
     """Direction of the boundary, anticlockwise from +x."""
     boundary_affinity: Fraction = 0.5
     """Part of the dopants that sit near the boundary."""
+    boundary_reach_nm: PositiveFloat = 1.5
+    """Distance from the boundary at which such a place is 1/e as likely as on it."""
     margin_nm: NonNegativeFloat = 5.0
     """How far the sheet goes on outside the field: room for drift."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,7 @@ def graphene(
     tilt_deg: float = 21.8,
     boundary_angle_deg: float = 70.0,
     boundary_affinity: float = 0.5,
+    boundary_reach_nm: float = 1.5,
     margin_nm: float = 5.0,
 ) -> Specimen:
     """Build the sheet.
@@ -63,7 +65,9 @@ def graphene(
     boundary_angle_deg : float
         Direction of the boundary, anticlockwise from +x.
     boundary_affinity : float
-        Part of the Si atoms (0 to 1) that sit near the boundary, within a few nm.
+        Part of the Si atoms (0 to 1) that sit near the boundary.
+    boundary_reach_nm : float
+        Distance from the boundary at which a site near it is 1/e as likely to be one of theirs.
     margin_nm : float
         How far the sheet goes on outside the field.
 
@@ -80,6 +84,8 @@ def graphene(
     """
     if not 0 <= boundary_affinity <= 1:
         raise ValueError(f"boundary_affinity = {boundary_affinity}: must be between 0 and 1")
+    if not boundary_reach_nm > 0:
+        raise ValueError(f"boundary_reach_nm = {boundary_reach_nm}: must be positive")
     rng = np.random.default_rng([seed, 1])
     size_nm = with_margin(field_nm, margin_nm)
     offset_nm = float(rng.uniform(-0.15, 0.15)) * min(field_nm)
@@ -89,8 +95,12 @@ def graphene(
     else:
         signed = _signed_distance(boundary_angle_deg, -math.inf)
         positions = _sheet(size_nm, boundary_angle_deg)
-    affinity = boundary_affinity if boundary else 0.0
-    chosen = _defect_sites(positions, field_nm, signed, dopants, vacancies, affinity, rng)
+    at_boundary = round(boundary_affinity * dopants) if boundary else 0
+
+    def likelihood(sites_nm: FloatArray) -> FloatArray:
+        return np.exp(-np.abs(signed(sites_nm[:, 0], sites_nm[:, 1])) / boundary_reach_nm)
+
+    chosen = _defect_sites(positions, field_nm, dopants, vacancies, at_boundary, likelihood, rng)
     numbers = np.full(len(positions), 6, dtype=np.int64)
     numbers[chosen[:dopants]] = 14
     silicon = positions[chosen[:dopants]]
@@ -174,22 +184,24 @@ def _relaxed(
 def _defect_sites(
     positions_nm: FloatArray,
     field_nm: tuple[float, float],
-    signed: TruthField,
     dopants: int,
     vacancies: int,
-    affinity: float,
+    at_boundary: int,
+    likelihood: Callable[[FloatArray], FloatArray],
     rng: np.random.Generator,
 ) -> IntArray:
-    """Return indices of the sites for Si atoms, then for vacancies, none near another."""
+    """Return indices of the sites for Si atoms, then for vacancies, none near another.
+
+    The first ``at_boundary`` are drawn with that likelihood, the others evenly.
+    """
     if dopants < 0 or vacancies < 0:
         raise ValueError(f"dopants = {dopants}, vacancies = {vacancies}: can't be negative")
     inner = (max(field_nm[0] - 0.6, 0.0), max(field_nm[1] - 0.6, 0.0))
     sites = np.flatnonzero(in_field(positions_nm, inner))
-    distance = np.abs(signed(positions_nm[sites, 0], positions_nm[sites, 1]))
-    near = np.exp(-distance / 1.5) if affinity else np.ones(len(sites))
+    near = likelihood(positions_nm[sites])
     chosen: list[int] = []
     for number in range(dopants + vacancies):
-        weight = near.copy() if number < round(affinity * dopants) else np.ones(len(sites))
+        weight = near.copy() if number < at_boundary else np.ones(len(sites))
         if chosen:
             gap, _ = KDTree(positions_nm[chosen]).query(positions_nm[sites])
             weight[gap < _APART_NM] = 0.0

@@ -15,6 +15,7 @@ from controller.session import new_session
 from drivers.vocabulary import FloatArray, SubScan, SubScanData
 from sim.clock import VirtualClock
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 NORMAL = (FinishReason.COMPLETED, FinishReason.BUDGET)
 
 

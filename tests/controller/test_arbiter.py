@@ -148,12 +148,17 @@ def test_a_full_queue_refuses_with_a_reason_but_never_an_abort() -> None:
     assert f"too many commands wait ({CAPACITY})" in why
     for urgent in (c.Abort(), c.Park(), c.Pause()):
         assert arbiter.offer(urgent) is None
-    taken = [command.cmd for command in iter(arbiter.queue.take, None)]
+    waiting: list[c.AnyCommand] = list(iter(arbiter.queue.take, None))
+    taken = [command.cmd for command in waiting]
     assert taken == ["abort", "park", "pause", *["annotate"] * CAPACITY]
 
 
-ordinary = st.sampled_from([c.Resume(), c.Undo(), c.Step(), c.Annotate(text="x")])
-urgent = st.sampled_from([c.Abort(), c.Park(), c.Pause(now=True), c.Pause()])
+ordinary: st.SearchStrategy[c.AnyCommand] = st.sampled_from(
+    [c.Resume(), c.Undo(), c.Step(), c.Annotate(text="x")]
+)
+urgent: st.SearchStrategy[c.AnyCommand] = st.sampled_from(
+    [c.Abort(), c.Park(), c.Pause(now=True), c.Pause()]
+)
 
 
 @given(st.lists(ordinary | urgent, max_size=20))

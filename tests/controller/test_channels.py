@@ -214,7 +214,7 @@ def test_urgent_commands_overtake_and_both_kinds_keep_their_order(
 ) -> None:
     async def run() -> None:
         queue = queue_of(capacity)
-        accepted = []
+        accepted: list[str] = []
         for item in sent:
             try:
                 queue.put(item)

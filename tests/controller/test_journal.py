@@ -144,7 +144,7 @@ def test_a_journal_opened_again_goes_on_where_it_was(
 
 
 def test_a_last_line_torn_at_any_byte_is_cut_off_and_written_anew(path: Path) -> None:
-    write(path, STORY)
+    write(path, [*STORY, e.Warned(what="torn")])
     whole = path.read_bytes()
     start = whole.rstrip(b"\n").rfind(b"\n") + 1
     expected = snapshot(fold(read(path)[0][:-1]))
@@ -157,7 +157,7 @@ def test_a_last_line_torn_at_any_byte_is_cut_off_and_written_anew(path: Path) ->
         journal.close()
         entries, intact = read(path)
         assert intact == path.stat().st_size
-        assert entries[-1].seq == len(STORY)
+        assert entries[-1].seq == len(STORY) + 1
         assert entries[-1].event == e.Warned(what="after the crash")
 
 

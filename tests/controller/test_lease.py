@@ -87,13 +87,13 @@ def test_a_lease_may_be_given_back_from_another_thread() -> None:
     again.release()
 
 
-@pytest.mark.parametrize("card", ["", "[]", "{}", "7", "null", "\x00"])
-def test_a_holder_without_a_name_still_holds(card: str, state_dir: Path) -> None:
+def test_a_holder_without_a_name_still_holds(state_dir: Path) -> None:
     lease = Lease("bench", "a")
     lease.take()
-    (state_dir / "bench" / "lease.json").write_text(card)
-    with pytest.raises(LeaseTaken, match="it left no name"):
-        Lease("bench", "b").take()
+    for card in (b"", b"[]", b"{}", b"7", b"null", b"\x00", b"\xff"):
+        (state_dir / "bench" / "lease.json").write_bytes(card)
+        with pytest.raises(LeaseTaken, match="it left no name"):
+            Lease("bench", "b").take()
     lease.release()
 
 
@@ -150,18 +150,16 @@ def test_a_latched_instrument_says_who_when_why_and_what_to_do(state_dir: Path) 
     Latch("titan").check()
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff\xfe", b'{"by": "x"}', b"null", b"0"])
-def test_a_damaged_latch_is_still_a_latch(damage: bytes, state_dir: Path) -> None:
+def test_a_damaged_latch_is_still_a_latch(state_dir: Path) -> None:
     latch = Latch("bench")
-    (state_dir / "bench" / "latch.json").write_bytes(damage)
-    assert latch.read() == LatchCard(by="unknown", why="the latch file is damaged", utc="")
-    with pytest.raises(Latched, match="damaged"):
+    for damage in (b"", b"{", b"[]", b"\xff\xfe", b'{"by": "x"}', b"null", b"0"):
+        (state_dir / "bench" / "latch.json").write_bytes(damage)
+        assert latch.read() == LatchCard(by="unknown", why="the latch file is damaged", utc="")
+        latch.set("guardian", "later")
+        with pytest.raises(Latched, match="damaged"):
+            latch.check()
+        assert latch.clear() is True
         latch.check()
-    latch.set("guardian", "later")
-    with pytest.raises(Latched, match="damaged"):
-        latch.check()
-    assert latch.clear() is True
-    latch.check()
 
 
 def test_a_latch_leaves_no_scraps(state_dir: Path) -> None:

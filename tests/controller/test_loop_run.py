@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +13,8 @@ from controller import journal as journals
 from controller.phases import FinishReason, Phase
 from controller.store import iterate_stored, list_stored, read_sub_scan
 from drivers.emulator.exposure_log import Exposure
-from tests.controller.loop_bench import (
-    CAMERA_SHAPE,
-    Bench,
-    check_all,
-    instrument,
-    open_bench,
-    play,
-)
+from tests.controller.loop_bench import CAMERA_SHAPE, Bench, instrument, open_bench, play
+from tests.controller.loop_checks import check_all, check_blanked
 
 ANCHOR = {
     "name": "corner",
@@ -60,7 +55,15 @@ async def test_every_executed_sub_scan_is_in_the_run_file_as_it_was_seen(
         scene, folder = bench.driver.scene, bench.folder
         executed = bench.of(e.Executed)
         purposes = [bench.state.outcomes[v.id].purpose for v in executed]
-        assert purposes == ["survey", "anchor", "measure", "measure", "anchor", "measure", "measure"]
+        assert purposes == [
+            "survey",
+            "anchor",
+            "measure",
+            "measure",
+            "anchor",
+            "measure",
+            "measure",
+        ]
         check_all(bench)
     stored = {each.sub_scan.id: each for each in list_stored(folder)}
     assert set(stored) == {v.id for v in executed}
@@ -118,7 +121,7 @@ def _is(entry: e.Entry, kind: type[e.Event], key: str) -> bool:
 async def test_a_run_without_a_survey_or_with_a_learning_planner_completes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tables = {
+    tables: dict[str, Any] = {
         "survey": {"enabled": False},
         "planner": {"kind": "botorch", "options": {"n_initial": 2}},
         "budget": {"n_sub_scans": 5},
@@ -173,7 +176,9 @@ async def test_parking_follows_from_every_phase_a_run_can_be_cancelled_in(
         await play(bench)
         kinds = [entry.event for entry in bench.entries]
         parking = next(
-            n for n, v in enumerate(kinds) if isinstance(v, e.PhaseChanged) and v.new is Phase.PARKING
+            n
+            for n, v in enumerate(kinds)
+            if isinstance(v, e.PhaseChanged) and v.new is Phase.PARKING
         )
         after = [v.kind for v in kinds[parking:]]
     assert after == ["phase_changed", "parked", "phase_changed", "finished"]
@@ -184,7 +189,6 @@ async def test_parking_follows_from_every_phase_a_run_can_be_cancelled_in(
 
 def test_the_bench_itself_notices_a_beam_left_on(tmp_path: Path) -> None:
     """`check_blanked` can fail."""
-    from tests.controller.loop_bench import check_blanked
 
     class Left(Bench):
         def __init__(self) -> None:

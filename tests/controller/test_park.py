@@ -51,8 +51,8 @@ class Column:
     def park_probe(self, timeout_s: float) -> None:
         self._call("park_probe", timeout_s, lambda: None)
 
-    def is_blanked(self, timeout_s: float) -> bool:
-        return bool(self._call("is_blanked", timeout_s, lambda: self.blanked))
+    def is_blanked(self, timeout_s: float) -> Any:
+        return self._call("is_blanked", timeout_s, lambda: self.blanked)
 
     def close(self) -> None:
         pass

@@ -183,14 +183,17 @@ def test_autonomy_and_freezing_are_taken_over() -> None:
     assert not after(*accepted(c.Freeze(), c.Freeze(frozen=False))).encoder_frozen
 
 
-def test_answers_are_remembered_and_the_first_one_stands() -> None:
+def test_answers_are_remembered_also_of_a_command_that_failed_after_it_was_taken() -> None:
     taken, refused = c.Pause(id="c1"), c.Resume(id="c2")
     state = after(
         e.CommandAccepted(command=taken),
         e.CommandRefused(command=refused, why="not now"),
-        e.CommandRefused(command=taken, why="twice"),
     )
     assert state.commands_seen == {"c1": "", "c2": "not now"}
+    state.apply(
+        e.Entry(seq=9, utc="", t_s=9.0, event=e.CommandRefused(command=taken, why="it failed"))
+    )
+    assert state.commands_seen == {"c1": "it failed", "c2": "not now"}
 
 
 PARKED = e.Parked(by="controller", why="end", verified_blanked=True, steps=())
