@@ -56,12 +56,13 @@ class Arbiter:
         try:
             self.queue.put(command)
         except ChannelFull as full:
-            return f"too many commands wait ({full.capacity}); try again"
+            return f"too many commands wait ({full.capacity}); send it again, with a new id"
         return None
 
     def judge(self, command: c.AnyCommand, state: RunState) -> str | None:
         """Return why a command can't be taken now, None when it can."""
-        if command.if_revision is not None and command.if_revision != state.revision:
+        stale = command.if_revision is not None and command.if_revision != state.revision
+        if stale and command.cmd not in ("abort", "park"):
             return f"the run has moved on: revision {state.revision}, not {command.if_revision}"
         why = refusal(command.cmd, state.phase)
         if why is not None:

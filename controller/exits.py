@@ -46,7 +46,7 @@ def exit_for(
     end: End, *, fault: BaseException | None, interrupted: bool, budget_is_the_end: bool
 ) -> Exit:
     """Return the exit code of a run that ended."""
-    if interrupted:
+    if interrupted and end.reason is not FinishReason.FAULT:
         return Exit.CTRL_C
     if end.reason is FinishReason.FAULT:
         expected = fault is None or isinstance(fault, EXPECTED)

@@ -33,12 +33,28 @@ if TYPE_CHECKING:
 def park_from_outside(instrument: InstrumentConfig, by: str = "probewise park") -> e.Parked:
     """Leave the latch, then park on a connection of our own.
 
+    A latch that can't be written does not keep the instrument from being parked.
+
     Raises
     ------
     DriverError
         If the instrument can't be reached.
+    OSError
+        After parking, if the latch could not be left.
     """
-    Latch(instrument.instrument.name).set(by, "parked from outside")
+    unlatched: OSError | None = None
+    try:
+        Latch(instrument.instrument.name).set(by, "parked from outside")
+    except OSError as error:
+        unlatched = error
+    report = _park(instrument, by)
+    if unlatched is not None:
+        what = "verifiably parked" if report.verified_blanked else "NOT verifiably parked"
+        raise OSError(f"{what}, but no latch could be left: {unlatched}") from unlatched
+    return report
+
+
+def _park(instrument: InstrumentConfig, by: str) -> e.Parked:
     reached = reach_running(instrument)
     if reached is None:
         step = e.ParkStep(name="nothing to park: no instrument process runs", ok=True, took_s=0.0)
@@ -63,16 +79,11 @@ def acknowledge_from_outside(
     from controller.recovery import recover
 
     said = []
+    folder = open_folder(run_folder) if run_folder is not None else None
     lease = Lease(instrument.instrument.name, "acknowledge")
     lease.take()
     try:
-        latch = Latch(instrument.instrument.name)
-        card = latch.read()
-        latch.clear()
-        if card is not None:
-            said.append(f"latch removed (parked by {card.by} at {card.utc}: {card.why})")
-        if run_folder is not None:
-            folder = open_folder(run_folder)
+        if folder is not None:
             journal = Journal(folder.journal, RealClock())
             try:
                 recover(folder, journal)
@@ -80,6 +91,10 @@ def acknowledge_from_outside(
             finally:
                 journal.close()
             said.append(f"{folder.path}: acknowledged by {by}")
+        latch = Latch(instrument.instrument.name)
+        card = latch.read()
+        if latch.clear() and card is not None:
+            said.append(f"latch removed (parked by {card.by} at {card.utc}: {card.why})")
     finally:
         lease.release()
     return said or ["there was nothing to acknowledge"]

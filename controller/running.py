@@ -30,6 +30,7 @@ def run_session(session: Session, config: RunConfig, console: Console) -> Exit:
         except (KeyboardInterrupt, asyncio.CancelledError):
             end = End(FinishReason.ABORTED, "interrupted by Ctrl-C")
     if controller.alarm:
+        end = End(FinishReason.FAULT, controller.alarm)
         console.bell()
         console.rule(f"[bold white on red] {escape(controller.alarm)} ", style="red")
     _save_results(session)

@@ -44,9 +44,15 @@ def test_each_end_has_its_exit_code() -> None:
     assert code(FinishReason.BUDGET, budget_is_the_end=False) == 6
 
 
-@pytest.mark.parametrize("reason", FinishReason)
+@pytest.mark.parametrize(
+    "reason", [each for each in FinishReason if each is not FinishReason.FAULT]
+)
 def test_ctrl_c_has_a_code_of_its_own(reason: FinishReason) -> None:
     assert code(reason, interrupted=True) == 130
+
+
+def test_ctrl_c_does_not_hide_that_the_beam_may_be_on() -> None:
+    assert code(FinishReason.FAULT, interrupted=True) == 3
 
 
 def test_expected_failures_are_no_bugs() -> None:
