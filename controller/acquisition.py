@@ -235,8 +235,8 @@ class Acquisition:
             return await self._forced(self._p.arbiter.forced.popleft())
         if self._ahead is None:
             return await self._decide(ahead=False)
-        ahead, self._ahead = self._ahead, None
-        found = await ahead
+        found = await self._ahead
+        self._ahead = None  # from here on, not before: cancelled meanwhile, it is taken back
         if isinstance(found, End) and self._ahead_epoch != self._p.state.epoch:
             return None  # an override may have changed that
         return found

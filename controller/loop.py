@@ -77,10 +77,14 @@ class Controller:
 
     def fail(self, error: BaseException) -> None:
         """Make the run end in FAULT; callable from any thread."""
-        self._early_failure = self._early_failure or error
+        self.blame(error)
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._fail_in_loop)
+
+    def blame(self, error: BaseException) -> None:
+        """Name the cause of failures that will follow from it; callable from any thread."""
+        self._early_failure = self._early_failure or error
 
     def interrupt(self) -> None:
         """Ctrl-C: once means cancel, blank, finish writing; twice means park now."""
@@ -111,6 +115,7 @@ class Controller:
             return self._fault(error)
 
     def _fault(self, error: BaseException) -> End:
+        error = self._early_failure or error
         message, self.fault = describe(error), innermost(error)
         if Phase.FAULT in TRANSITIONS[self._p.state.phase]:
             self._p.go(Phase.FAULT, message)

@@ -258,8 +258,10 @@ def _parker(reached: InstrumentConfig) -> Callable[[str], e.Parked]:
 def _beam_too_long(parts: Parts, controller: Controller) -> Callable[[float], None]:
     def fire(allowed_s: float) -> None:
         why = f"the beam was on for more than {allowed_s:.3g} s in one exposure"
+        cause = DriverError(why)
+        controller.blame(cause)
         parts.journal.append(parts.park(why))
-        controller.fail(DriverError(why))
+        controller.fail(cause)
 
     return fire
 

@@ -6,8 +6,9 @@ controller with its limits and journal, one per seed and on a virtual clock; a r
 for every seed and runs once. "Rank by survey" visits the same windows by falling brightness of the
 HAADF survey and learns nothing: what a person with the survey in hand could do, always shown.
 
-Run with ``make study-cuzn``; writes a figure, and the last line is one JSON object. Its ``low`` and
-``high`` hold 80 % of the seeds. The area under a curve is its mean from no exposure to the last.
+Run with ``python -m tests.benchmarks.study_cuzn [FIGURE]``; writes a figure, and the last line is
+one JSON object. Its ``low`` and ``high`` hold 80 % of the seeds. The area under a curve is its mean
+from no exposure to the last.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def run_study(n_seeds: int, folder: Path, console: Console) -> Study:
     field_nm = config.instrument.scan.field_nm
     window_nm = config.experiment.sub_scan.fov_nm
     share = window_nm[0] * window_nm[1] / (field_nm[0] * field_nm[1])
-    return Study(np.arange(n + 1) * share, found)
+    return Study(np.asarray(np.arange(n + 1) * share, dtype=np.float64), found)
 
 
 def _options(kind: str) -> list[str]:

@@ -147,6 +147,25 @@ def test_any_seam_is_free_of_overlaps_and_repeats_from_its_seed(
     assert 0.9 < len(first.positions_nm) / area / 38.2 < 1.1
 
 
+def test_reach_sets_how_close_to_the_boundary_silicon_sits() -> None:
+    """Exponential with distance on both sides: the mean distance is the reach itself."""
+
+    def mean_distance_nm(reach_nm: float) -> float:
+        sheets = [
+            graphene(
+                (30.0, 30.0), seed=s, dopants=12, vacancies=0, margin_nm=0.0,
+                boundary_affinity=1.0, boundary_reach_nm=reach_nm,
+            )
+            for s in range(6)
+        ]  # fmt: skip
+        return float(
+            np.mean([h.truth["distance_to_boundary_nm"](*h.targets_nm.T).mean() for h in sheets])
+        )
+
+    assert mean_distance_nm(0.8) == pytest.approx(0.8, rel=0.35)
+    assert mean_distance_nm(2.0) == pytest.approx(2.0, rel=0.35)
+
+
 def test_seeds_differ() -> None:
     first, second = (graphene((6.0, 6.0), seed=s, dopants=4, vacancies=0) for s in (0, 1))
     assert not np.array_equal(first.targets_nm, second.targets_nm)
@@ -161,6 +180,7 @@ def test_too_many_defects_are_refused() -> None:
     ("options", "complaint"),
     [
         ({"boundary_affinity": 1.5}, "boundary_affinity"),
+        ({"boundary_reach_nm": 0.0}, "boundary_reach_nm"),
         ({"dopants": -1}, "can't be negative"),
         ({"margin_nm": -1.0}, "margin"),
     ],
