@@ -52,7 +52,7 @@ bench-loop: $(STAMP) ## Measure what the loop adds, and its duty cycle
 	$(BIN)/python -P tests/benchmarks/bench_loop.py
 
 study-cuzn: $(STAMP) ## Targets found against area exposed on real CuZn data, 10 seeds
-	$(BIN)/python -P tests/benchmarks/study_cuzn.py
+	$(BIN)/python -m tests.benchmarks.study_cuzn
 
 schema: $(STAMP) ## Write configs/schema.json anew
 	$(BIN)/python -P -c "from pathlib import Path; from controller.schema import write_schema; write_schema(Path('configs/schema.json'))"

@@ -24,6 +24,8 @@ _SLACK = 1 + 1e-9
 """Relative slack for rounding in sums of doses, the same as that of the limit checks."""
 _TOUCHING = 1e-6
 """Share of a window's side that it is shrunk by, so that a common border is not a touch."""
+_PARALLEL_NM = 1e-9
+"""A segment that spans less along an axis counts as parallel to the other."""
 
 
 def rotated_size_nm(fov_nm: NmPair, rotation_deg: float) -> NmPair:
@@ -186,7 +188,7 @@ def _segment_meets_boxes(start: FloatArray, along: FloatArray, half: FloatArray)
     first, last = np.zeros(len(start)), np.ones(len(start))
     inside = np.ones(len(start), dtype=np.bool_)
     for axis in (0, 1):
-        if along[axis] == 0:
+        if abs(along[axis]) < _PARALLEL_NM:
             inside &= np.abs(start[:, axis]) <= half[axis]
             continue
         one = (-half[axis] - start[:, axis]) / along[axis]

@@ -252,9 +252,10 @@ def park(
     for step in report_.steps:
         mark = "[green]ok[/]" if step.ok else f"[red]{escape(step.error)}[/]"
         console.print(f"{step.name}: {mark} ({step.took_s * 1e3:.0f} ms)")
-    if not report_.verified_blanked:
+    if not report_.at_rest:
         _fail(alarm(report_), 3)
-    console.print("[green]parked, and read back as blanked[/]; 'probewise acknowledge' frees it")
+    how = "read back as blanked" if report_.verified_blanked else "no blanker, the beam stays on"
+    console.print(f"[green]parked[/] ({how}); 'probewise acknowledge' frees it")
 
 
 @app.command()

@@ -51,7 +51,7 @@ class Decider:
         self._journal = journal
         self._objective = objective
         self._acquisition = acquisition
-        self._vetoed: list[Region] = []
+        self._spent: list[Region] = []
         self.last_decision_ms: dict[str, float] = {}
 
     @property
@@ -93,25 +93,17 @@ class Decider:
         self._journal.append(e.SuggestionDropped(id=suggestion_id, why=why))
         await self._lane.submit(lambda: self.planner.cancel(suggestion_id), Priority.DESCRIBE)
 
-    async def veto(self, suggestion: e.Suggested, why: str) -> None:
-        """Drop a suggestion and keep its place from being suggested again."""
-        size = tuple(0.1 * length for length in suggestion.sub_scan.fov_nm)
-        spot = Region.box(suggestion.sub_scan.center_nm, (size[0], size[1]))
-        self._vetoed.append(spot)
-        self.regions_changed()
-        await self.drop(suggestion.id, why)
-
     def spent(self, sub_scan: SubScan) -> None:
         """Keep a place that gave nothing from being suggested again."""
         y, x = sub_scan.corners_nm().T.tolist()
-        self._vetoed.append(Region(tuple(zip(y, x, strict=True))))
+        self._spent.append(Region(tuple(zip(y, x, strict=True))))
         self.regions_changed()
 
     def regions_changed(self) -> None:
-        """Take up the excluded and prioritised regions in force."""
+        """Take up the excluded, vetoed and prioritised regions in force."""
         excluded = [each.region for each in _of(self._state, c.Exclude)]
         weighted = [(each.region, each.weight) for each in _of(self._state, c.Prioritise)]
-        self._mask.set_regions([*excluded, *self._vetoed], weighted)
+        self._mask.set_regions([*excluded, *self._state.vetoed, *self._spent], weighted)
 
     def budget_changed(self, max_local_dose_e_per_A2: float) -> None:
         """Take up the local budget in force."""

@@ -182,6 +182,18 @@ class Digest:
         self._journal.append(_described(description, objective))
         await self.in_writer(partial(self._store.write_description, intent.id, description))
 
+    def describe_late(self, sub_scan_id: str) -> None:
+        """Describe a sub-scan that was stored just before an earlier controller died."""
+        data = self._store.read(sub_scan_id)
+        try:
+            description = self.describer.describe(data)
+        except (ValueError, ArithmeticError, RuntimeError) as error:
+            what = f"sub-scan {sub_scan_id} could not be described: {error}"
+            self._journal.append(e.Warned(what=what))
+            return
+        self._journal.append(_described(description, None))
+        self._store.write_description(sub_scan_id, description)
+
     async def _failed(self, exposed: Exposed, error: Exception) -> None:
         self._failures += 1
         what = f"sub-scan {exposed.intent.id} could not be described: {error}"

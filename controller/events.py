@@ -285,7 +285,14 @@ class Parked(Event):
     by: str
     why: str
     verified_blanked: bool
+    beam_stays_on: bool = False
+    """There is no blanker, which was consented to: the probe is at its park position."""
     steps: tuple[ParkStep, ...]
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the instrument is as safe as it can be."""
+        return self.verified_blanked or self.beam_stays_on
 
 
 class Warned(Event):

@@ -8,17 +8,14 @@ executed, or in full when that is not known.
 from __future__ import annotations
 
 import asyncio
-import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from controller import events as e
 from controller.beamtimer import BeamTimer
+from controller.checking import Checks
 from controller.config import RunConfig
 from controller.dose import mean_dose_e_per_A2
 from controller.exposure import BlankerLied, Exposer, ExposureRecord
@@ -27,26 +24,20 @@ from controller.lease import Latch
 from controller.limits import (
     Budget,
     Verdict,
-    beam_on_s,
-    budget_in_force,
     check_current,
-    check_dose,
-    check_geometry,
-    check_resources,
     planned_electrons,
 )
 from controller.opening import OpenInstrument
 from controller.phases import EXPOSING
+from controller.readback import ReadBack
 from controller.state import RunState
 from controller.suspenders import Suspender
 from controller.transform import SpecimenToScan
 from drivers.vocabulary import (
     E_PER_S_PER_PA,
     Clock,
-    ColumnState,
     DetectorInfo,
     NmPair,
-    ScanState,
     SubScan,
     SubScanData,
 )
@@ -101,13 +92,12 @@ class Governor:
         self._instrument = instrument
         self._journal = journal
         self._clock = clock
-        self._disk = disk
         self._limits = instrument.config.limits
         self.latch = Latch(instrument.config.instrument.name)
         self._timer = BeamTimer()
         self._exposer = Exposer(instrument, self.latch, self._timer)
-        self._baseline: tuple[ScanState, ColumnState | None] | None = None
-        self._free = (-1e9, 0.0)
+        self._read_back = ReadBack(instrument)
+        self.checks = Checks(config.experiment, instrument.config, journal, disk)
         self._started_at_s = clock.now()
         self._closed = False
         self.infos: dict[str, DetectorInfo] = {}
@@ -133,7 +123,9 @@ class Governor:
             self._exposer.beam_is_on()
         await self._instrument.scan.park_probe(deadline_s=self._limits.call_deadline_s)
         self.infos = {name: d.info for name, d in self._instrument.detectors.items()}
-        self._baseline = await self._read_state()
+        self.checks.infos = self.infos
+        self.checks.max_positions = self._instrument.scan.capabilities.max_positions
+        await self._read_back.remember()
         self._started_at_s = self._clock.now() - self._state.t_s
         await self.read_current()
 
@@ -176,78 +168,15 @@ class Governor:
 
     def budget(self) -> Budget:
         """Return the budgets in force."""
-        return budget_in_force(self._config.experiment.budget, self._limits, self._state)
+        return self.checks.budget()
 
     def elapsed_s(self) -> float:
         """Return how long the run has lasted, earlier controllers of it included."""
         return self._clock.now() - self._started_at_s
 
-    def verdicts(self, sub_scan: SubScan, purpose: e.Purpose) -> list[Verdict]:
+    def verdicts(self, sub_scan: SubScan, purpose: e.Purpose, author: str = "") -> list[Verdict]:
         """Return every limit that exposing this sub-scan (specimen nm) now would break."""
-        state, instrument, budget = self._state, self._instrument.config, self.budget()
-        here, elsewhere = self._in_flight(sub_scan)
-        electrons = planned_electrons(sub_scan, instrument) + here
-        scan_coords = SpecimenToScan(state.offset_nm).to_scan(sub_scan)
-        positions = self._instrument.scan.capabilities.max_positions
-        found = list(check_geometry(scan_coords, instrument, positions))
-        if found:
-            return found  # dose over an area out of reach need not be reckoned
-        found += check_dose(sub_scan, electrons, state.ledger, budget, elsewhere)
-        found += check_current(state.current, instrument)
-        found += check_resources(
-            elapsed_s=self.elapsed_s(),
-            scan_s=beam_on_s(sub_scan, instrument.scan),
-            free_bytes=self.free_disk_bytes(),
-            need_bytes=sum(info.expected_nbytes(sub_scan) for info in self.infos.values()),
-            budget=budget,
-            limits=self._limits,
-        )
-        found += self._check_own_budget(sub_scan, purpose, budget)
-        return found
-
-    def _check_own_budget(
-        self, sub_scan: SubScan, purpose: e.Purpose, budget: Budget
-    ) -> list[Verdict]:
-        """Check the number of sub-scans, or the survey's and anchors' budgets of their own."""
-        experiment = self._config.experiment
-        if purpose in ("measure", "forced"):
-            in_flight = self._state.intents.values()
-            n = self._state.n_measured + sum(
-                intent.purpose in ("measure", "forced") for intent in in_flight
-            )
-            if n >= budget.n_sub_scans:
-                return [Verdict("number of sub-scans", n + 1, budget.n_sub_scans, "", "finish")]
-            return []
-        author = next((a for a in experiment.anchor if a.center_nm == sub_scan.center_nm), None)
-        part = author if purpose == "anchor" and author else experiment.survey
-        earlier = sum(
-            outcome.electrons
-            for outcome in self._state.outcomes.values()
-            if outcome.purpose == purpose and outcome.sub_scan.center_nm == sub_scan.center_nm
-        )
-        electrons = earlier + planned_electrons(sub_scan, self._instrument.config)
-        dose = mean_dose_e_per_A2(sub_scan, electrons)
-        if dose > part.max_dose_e_per_A2 * (1 + 1e-9):
-            return [Verdict(f"{purpose} dose", dose, part.max_dose_e_per_A2, "e/Å²", "refused")]
-        return []
-
-    def _in_flight(self, sub_scan: SubScan) -> tuple[float, float]:
-        """Return electrons of intents without a receipt: that may fall here, and elsewhere."""
-        here, elsewhere = 0.0, 0.0
-        for intent in self._state.intents.values():
-            if _may_overlap(intent.sub_scan, sub_scan):
-                here += intent.planned_electrons
-            else:
-                elsewhere += intent.planned_electrons
-        return here, elsewhere
-
-    def free_disk_bytes(self) -> float:
-        """Return the free bytes on the run's disk, as of at most a second ago."""
-        read_at_s, free = self._free
-        if time.monotonic() - read_at_s > 1.0:
-            free = float(shutil.disk_usage(self._disk).free)
-            self._free = (time.monotonic(), free)
-        return free
+        return self.checks.verdicts(sub_scan, purpose, author, self.elapsed_s())
 
     # --- exposing ---
 
@@ -268,7 +197,7 @@ class Governor:
         state = self._state
         if sub_scan.id in state.outcomes or sub_scan.id in state.intents:
             raise ValueError(f"sub-scan id {sub_scan.id} was used before")
-        found = self.verdicts(sub_scan, purpose)
+        found = self.verdicts(sub_scan, purpose, author)
         for verdict in found:
             self._journal.append(tripped(verdict, sub_scan.id))
         if found:
@@ -408,32 +337,9 @@ class Governor:
         used = {name: self.infos[name] for name in record.frames}
         return SubScanData(intent.sub_scan, record.frames, used)
 
-    # --- reading back ---
-
-    async def _read_state(self) -> tuple[ScanState, ColumnState | None]:
-        deadline_s = self._limits.call_deadline_s
-        scan = await self._instrument.scan.read_back(deadline_s=deadline_s)
-        column = self._instrument.column
-        return scan, await column.read_back(deadline_s=deadline_s) if column else None
-
     async def changed_at_console(self) -> str | None:
         """Return what was changed at the vendor's console since connecting, None if nothing."""
-        assert self._baseline is not None
-        scan, column = await self._read_state()
-        scan_0, column_0 = self._baseline
-        if not np.allclose(scan.field_nm, scan_0.field_nm, rtol=1e-3):
-            return f"field of view {scan_0.field_nm} → {scan.field_nm} nm"
-        if abs(scan.rotation_deg - scan_0.rotation_deg) > 0.05:
-            return f"scan rotation {scan_0.rotation_deg:g} → {scan.rotation_deg:g}°"
-        part = self._config.instrument.column
-        if column is None or column_0 is None or part is None:
-            return None
-        if abs(column.defocus_nm - column_0.defocus_nm) > part.defocus_tolerance_nm:
-            return f"defocus {column_0.defocus_nm:g} → {column.defocus_nm:g} nm"
-        moved_nm = float(np.abs(np.subtract(column.stage_nm, column_0.stage_nm)).max())
-        if moved_nm > part.stage_tolerance_nm:
-            return f"stage moved by {moved_nm:.4g} nm"
-        return None
+        return await self._read_back.changed()
 
 
 def tripped(verdict: Verdict, sub_scan_id: str | None) -> e.LimitTripped:
@@ -458,10 +364,3 @@ def unknown(intent: e.Intent) -> e.Executed:
         electrons=intent.planned_electrons,
         beam_on_s=0.0,
     )
-
-
-def _may_overlap(a: SubScan, b: SubScan) -> bool:
-    """Say whether the bounding boxes of two sub-scans meet."""
-    low_a, high_a = a.corners_nm().min(axis=0), a.corners_nm().max(axis=0)
-    low_b, high_b = b.corners_nm().min(axis=0), b.corners_nm().max(axis=0)
-    return bool((low_a < high_b - 1e-9).all() and (low_b < high_a - 1e-9).all())

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from controller.errors import describe
 from controller.lease import Latch
-from controller.park import alarm, longest_s, park
+from controller.park import alarm, longest_s, park_instrument
 from drivers.errors import DriverError
 from drivers.instrument import InstrumentConfig
 from drivers.protocols import Emergency
@@ -187,8 +187,8 @@ def guard(instrument: InstrumentConfig, emergency: Emergency, report: Path, why:
         Latch(instrument.instrument.name).set("guardian", why)
     except OSError as error:  # parking matters more
         _say(f"latch not set: {error}", sys.stderr.fileno())
-    parked = park(emergency, step_s=instrument.limits.park_step_s, by="guardian", why=why)
-    if not parked.verified_blanked:
+    parked = park_instrument(instrument, emergency, by="guardian", why=why)
+    if not parked.at_rest:
         _say(alarm(parked), sys.stderr.fileno())
     try:
         part = report.with_suffix(".part")
@@ -196,7 +196,7 @@ def guard(instrument: InstrumentConfig, emergency: Emergency, report: Path, why:
         part.replace(report)
     except OSError as error:
         _say(f"guardian report not written: {error}", sys.stderr.fileno())
-    return 0 if parked.verified_blanked else 1
+    return 0 if parked.at_rest else 1
 
 
 def _say(text: str, descriptor: int = 1) -> None:

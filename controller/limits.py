@@ -134,17 +134,19 @@ def check_dose(
     electrons: float,
     ledger: DoseLedger,
     budget: Budget,
-    elsewhere: float = 0.0,
+    dose_in_flight: float = 0.0,
+    electrons_in_flight: float = 0.0,
 ) -> Iterator[Verdict]:
     """Yield the dose limits that a sub-scan (in specimen nm) would break.
 
-    ``elsewhere`` are electrons on their way to other places: they count in the total.
+    ``dose_in_flight`` in e/Å² is on its way to places the sub-scan may share;
+    ``electrons_in_flight`` are all that are on their way: they count in the total.
     """
-    peak = ledger.peak_with(sub_scan, electrons)
+    peak = ledger.peak_with(sub_scan, electrons) + dose_in_flight
     if not peak <= budget.max_local_dose_e_per_A2 * _SLACK:
         yield Verdict("local dose", peak, budget.max_local_dose_e_per_A2, "e/Å²", "refused")
     field_A2 = ledger.field_nm[0] * ledger.field_nm[1] * A2_PER_NM2
-    total = ledger.total_e_per_A2 + (electrons + elsewhere) / field_A2
+    total = ledger.total_e_per_A2 + (electrons + electrons_in_flight) / field_A2
     if not total <= budget.max_total_dose_e_per_A2 * _SLACK:
         yield Verdict("total dose", total, budget.max_total_dose_e_per_A2, "e/Å²", "finish")
 

@@ -23,13 +23,14 @@ from controller.parts import End, Parts
 from controller.phases import TRANSITIONS, FinishReason, Phase
 from controller.suspenders import changes
 from controller.waiting import uncancellable
-from drivers.errors import DriverRefused
+from drivers.errors import DriverError, DriverRefused
 
 BEAT_S = 0.2
 SWITCH_S = 5e-4
 """How long a computing thread may keep the loop from running: Python's default is 5 ms."""
 LOOK_S = 0.5
 READ_CURRENT_S = 10.0
+ABORT_PATIENCE_S = 10.0
 
 
 class Controller:
@@ -93,11 +94,15 @@ class Controller:
         self._p.wishes.end = End(FinishReason.ABORTED, "interrupted by Ctrl-C")
         self._p.wishes.changed.set()
         if self.interrupted == 1:
-            self._interrupting = self._loop.create_task(
-                self._p.governor.cancel(), name="cancel the scan"
-            )
+            self._interrupting = self._loop.create_task(self._cancel_scan(), name="cancel the scan")
         elif self._main is not None:
             self._main.cancel()
+
+    async def _cancel_scan(self) -> None:
+        try:
+            await self._p.governor.cancel()
+        except DriverError as error:
+            self.fail(error)
 
     def _fail_in_loop(self) -> None:
         if self._failure is not None and not self._failure.done() and self._early_failure:
@@ -141,10 +146,20 @@ class Controller:
             end = await self._main
             await p.governor.rest()
             p.go(Phase.ABORTING if end.reason is FinishReason.ABORTED else Phase.FINISHING)
-            await p.digest.drained()
+            await self._drain(end)
             for task in [*beside, digesting]:
                 task.cancel()
         return end
+
+    async def _drain(self, end: End) -> None:
+        """Wait for what is still to be digested; after an abort only so long."""
+        patience_s = ABORT_PATIENCE_S if end.reason is FinishReason.ABORTED else None
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._p.digest.drained()
+        except TimeoutError:
+            what = f"not all sub-scans were stored and described {patience_s:g} s after the abort"
+            self._p.journal.append(e.Warned(what=what))
 
     async def _finish(self, end: End) -> End:
         """Park, say how that went, and let go of everything; return how the run ended at last."""
@@ -155,7 +170,10 @@ class Controller:
             p.go(Phase.PARKING, end.message)
         report = await asyncio.to_thread(p.park, end.message)
         p.journal.append(report)
-        if report.verified_blanked:
+        if report.beam_stays_on:
+            what = "there is no blanker: the beam stays on, at the probe's park position"
+            p.journal.append(e.Warned(what=what))
+        if report.at_rest:
             p.go(Phase.SAFE)
         else:
             self.alarm = alarm(report)
@@ -166,7 +184,7 @@ class Controller:
         try:
             await p.governor.close()
         finally:
-            if p.guardian is not None and report.verified_blanked:
+            if p.guardian is not None and report.at_rest:
                 await asyncio.to_thread(p.guardian.dismiss)
             elif p.guardian is not None:
                 await asyncio.to_thread(p.guardian.abandon)

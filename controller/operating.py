@@ -85,14 +85,9 @@ class Operating:
         why = p.arbiter.judge(command, p.state) or self._beyond_limits(command)
         if why is not None:
             return self._refuse(command, why)
-        vetoed = None
-        if isinstance(command, c.Veto):
-            vetoed = p.state.pending.get(command.suggestion_id)
         p.journal.append(e.CommandAccepted(command=command))
         p.lane.epoch = p.state.epoch
         revision = p.state.revision
-        if vetoed is not None:
-            await p.decider.veto(vetoed, f"vetoed by {command.by}: {command.reason}")
         why = await self._effect(command)
         p.wishes.changed.set()
         if why is not None:
@@ -119,8 +114,7 @@ class Operating:
                 if command.now:
                     await p.governor.cancel()
             case c.Resume():
-                wishes.pause, wishes.steps = False, None
-                self._clear_by_operator()
+                return await self._resume()
             case c.Step():
                 wishes.pause, wishes.steps = False, 1
             case c.Abort():
@@ -130,6 +124,10 @@ class Operating:
                 wishes.end = End(FinishReason.ABORTED, f"parked by {command.by}")
                 wishes.parked, why = True, f"park commanded by {command.by}"
                 await uncancellable(self._park(why), "park")
+            case c.Veto():
+                p.decider.regions_changed()
+                why = f"vetoed by {command.by}: {command.reason}"
+                await p.decider.drop(command.suggestion_id, why)
             case c.Accept():
                 p.arbiter.accepted.add(command.suggestion_id)
             case c.Force():
@@ -166,9 +164,16 @@ class Operating:
             return str(error)
         return None
 
-    def _clear_by_operator(self) -> None:
+    async def _resume(self) -> str | None:
+        """Go on, unless the instrument is still set other than when the run connected."""
+        p = self._p
+        changed = await p.governor.changed_at_console() if "console" in p.state.suspended else None
+        if changed is not None:
+            return f"changed at the console: {changed}; set it back, or start a new run"
+        p.wishes.pause, p.wishes.steps = False, None
         for name in sorted(OPERATOR_CLEARS & set(self._p.state.suspended)):
-            self._p.journal.append(e.SuspenderCleared(name=name))
+            p.journal.append(e.SuspenderCleared(name=name))
+        return None
 
 
 def forced_sub_scan(command: c.Force, parts: Parts, sub_scan_id: str) -> SubScan:

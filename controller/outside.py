@@ -20,7 +20,7 @@ from controller.opening import (
     reach,
     reach_running,
 )
-from controller.park import park
+from controller.park import park_instrument
 from controller.rundir import open_folder
 from drivers.clock import RealClock
 from drivers.errors import DriverError
@@ -49,7 +49,7 @@ def park_from_outside(instrument: InstrumentConfig, by: str = "probewise park") 
         unlatched = error
     report = _park(instrument, by)
     if unlatched is not None:
-        what = "verifiably parked" if report.verified_blanked else "NOT verifiably parked"
+        what = "verifiably parked" if report.at_rest else "NOT verifiably parked"
         raise OSError(f"{what}, but no latch could be left: {unlatched}") from unlatched
     return report
 
@@ -61,7 +61,7 @@ def _park(instrument: InstrumentConfig, by: str) -> e.Parked:
         return e.Parked(by=by, why="parked from outside", verified_blanked=True, steps=(step,))
     emergency = emergency_for(reached)
     try:
-        return park(emergency, step_s=reached.limits.park_step_s, by=by, why="parked from outside")
+        return park_instrument(reached, emergency, by=by, why="parked from outside")
     finally:
         emergency.close()
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from controller.events import Parked, ParkStep
+from drivers.instrument import InstrumentConfig
 from drivers.protocols import Emergency
 
 _MOST_STEPS = 6
@@ -18,7 +19,15 @@ _GRACE_S = 0.1
 """Given to each step beyond its own time, to say for itself that it was too slow."""
 
 
-def park(emergency: Emergency, *, step_s: float, by: str, why: str) -> Parked:
+def park_instrument(
+    instrument: InstrumentConfig, emergency: Emergency, *, by: str, why: str
+) -> Parked:
+    """Park an instrument as its file says: its time for each step, its blanker."""
+    step_s, blanker = instrument.limits.park_step_s, instrument.beam.blanker != "none"
+    return park(emergency, step_s=step_s, by=by, why=why, blanker=blanker)
+
+
+def park(emergency: Emergency, *, step_s: float, by: str, why: str, blanker: bool = True) -> Parked:
     """Bring the instrument to a safe state and say how that went.
 
     Parameters
@@ -29,12 +38,16 @@ def park(emergency: Emergency, *, step_s: float, by: str, why: str) -> Parked:
         Time allowed for each step, in s.
     by, why : str
         For the journal.
+    blanker : bool
+        Whether there is one; without, the probe is parked and the beam stays on.
 
     Returns
     -------
     Parked
         ``verified_blanked`` is True only when the instrument's own read-back said so.
     """
+    if not blanker:
+        return _park_probe_only(emergency, step_s, by, why)
 
     def verify() -> None:
         if not emergency.is_blanked(step_s):
@@ -52,6 +65,15 @@ def park(emergency: Emergency, *, step_s: float, by: str, why: str) -> Parked:
             _timed("verify again", verify, step_s),
         ]
     return Parked(by=by, why=why, verified_blanked=steps[-1].ok, steps=tuple(steps))
+
+
+def _park_probe_only(emergency: Emergency, step_s: float, by: str, why: str) -> Parked:
+    steps = (
+        _timed("stop", lambda: emergency.stop(step_s), step_s),
+        _timed("park probe", lambda: emergency.park_probe(step_s), step_s),
+    )
+    parked = all(step.ok for step in steps)
+    return Parked(by=by, why=why, verified_blanked=False, beam_stays_on=parked, steps=steps)
 
 
 def longest_s(step_s: float) -> float:

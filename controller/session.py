@@ -26,7 +26,7 @@ from controller.lease import Latch, Lease
 from controller.limits import budget_in_force, planned_electrons
 from controller.loop import Controller
 from controller.opening import emergency_for, open_instrument, reach
-from controller.park import park
+from controller.park import park_instrument
 from controller.parts import Parts
 from controller.phases import Autonomy, Phase
 from controller.recovery import recover
@@ -248,7 +248,7 @@ def _parker(reached: InstrumentConfig) -> Callable[[str], e.Parked]:
             step = e.ParkStep(name="reach the instrument", ok=False, took_s=0.0, error=str(error))
             return e.Parked(by="controller", why=why, verified_blanked=False, steps=(step,))
         try:
-            return park(emergency, step_s=reached.limits.park_step_s, by="controller", why=why)
+            return park_instrument(reached, emergency, by="controller", why=why)
         finally:
             emergency.close()
 
@@ -275,7 +275,7 @@ def _suspenders(parts: Parts) -> list[Suspender]:
         return time.monotonic() - wishes.operator_spoke_at_s
 
     return [
-        low_disk(parts.governor.free_disk_bytes, limits),
+        low_disk(parts.governor.checks.free_disk_bytes, limits),
         fast_drift(lambda: state.drift_nm_per_min, limits),
         silent_operator(silence_s, limits),
         *parts.governor.suspenders(),
@@ -342,6 +342,9 @@ def _take_up(session: Session, config: RunConfig) -> None:
     if state.encoder_version and isinstance(describer, Checkpointable):
         describer.restore(session.folder.load_arrays(state.encoder_checkpoint))
     measured = [o for o in state.outcomes.values() if o.purpose in ("measure", "forced")]
+    for outcome in measured:
+        if outcome.stored and not outcome.summary and state.encoder_version:
+            parts.digest.describe_late(outcome.id)
     names = next((o.names for o in measured if o.names), ())
     for outcome in measured:
         summary: FloatArray = np.asarray(outcome.summary, dtype=np.float64)

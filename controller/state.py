@@ -10,7 +10,7 @@ from controller import commands as c
 from controller import events as e
 from controller.dose import DoseLedger, executed_shares
 from controller.phases import EXPOSING, Autonomy, FinishReason, Phase
-from drivers.vocabulary import BeamCurrent, NmPair, SubScan
+from drivers.vocabulary import BeamCurrent, NmPair, Region, SubScan
 
 
 @dataclass(slots=True)
@@ -66,6 +66,8 @@ class RunState:
     encoder_version: int = 0
     encoder_checkpoint: str = ""
     encoder_frozen: bool = False
+    vetoed: list[Region] = field(default_factory=list)
+    """Spots that an operator does not want scanned; a window that covers one is not suggested."""
     suspended: dict[str, str] = field(default_factory=dict)
     commands_seen: dict[str, str] = field(default_factory=dict)
     """Answer by command id: "" when accepted, else why not."""
@@ -122,6 +124,10 @@ def _accepted(s: RunState, v: e.CommandAccepted) -> None:
     if isinstance(command, c.SetAutonomy):
         s.autonomy = command.mode
         s.epoch += 1
+    elif isinstance(command, c.Veto) and command.suggestion_id in s.pending:
+        sub_scan = s.pending[command.suggestion_id].sub_scan
+        height, width = sub_scan.fov_nm
+        s.vetoed.append(Region.box(sub_scan.center_nm, (0.1 * height, 0.1 * width)))
     elif isinstance(command, c.Freeze):
         s.encoder_frozen = command.frozen
     elif isinstance(command, c.Acknowledge):
@@ -229,8 +235,8 @@ def _mismatch(s: RunState, v: e.ReadBackMismatch) -> None:
 
 
 def _parked(s: RunState, v: e.Parked) -> None:
-    s.parked = v.verified_blanked
-    if not v.verified_blanked or v.by != "controller":
+    s.parked = v.at_rest
+    if not v.at_rest or v.by != "controller":
         s.needs_acknowledge = True
 
 

@@ -84,7 +84,9 @@ def _executed(v: e.Executed) -> Said:
 def _parked(v: e.Parked) -> Said:
     failed = [f"{step.name} failed: {step.error}" for step in v.steps if not step.ok]
     state = "blanker read back closed" if v.verified_blanked else "BLANKING NOT VERIFIED"
-    level = "info" if v.verified_blanked and not failed else "bad"
+    if v.beam_stays_on:
+        state = "no blanker: the beam stays on the parked probe"
+    level = "info" if v.at_rest and not failed else "bad"
     return level, "parked", "; ".join([f"by {v.by}: {v.why}", state, *failed])
 
 

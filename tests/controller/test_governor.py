@@ -203,7 +203,7 @@ async def test_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         governor,
     ):
         monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0.5e9))
-        governor._free = (-1e9, 0.0)
+        governor.checks._free = (-1e9, 0.0)
         found = {v.rule: v.action for v in governor.verdicts(SCAN, "measure")}
         assert found == {"free disk": "hold", "duration": "finish"}
 

@@ -212,4 +212,6 @@ async def test_without_a_blanker_all_time_is_charged_from_connecting_on(
         delivered = (end - claimed) * 10.0 * E_PER_S_PER_PA
         assert bench.state.ledger.electrons >= delivered
         assert not bench.of(e.Parked)[-1].verified_blanked
-        assert "BEAM MAY BE ON" in bench.session.controller.alarm
+        assert bench.of(e.Parked)[-1].beam_stays_on
+        assert "the beam stays on" in bench.of(e.Warned)[-1].what
+        assert not bench.session.controller.alarm

@@ -72,7 +72,7 @@ async def test_free_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     def set_free(bench: Bench, value: float) -> None:
         free.free = value
-        bench.session.parts.governor._free = (-1e9, 0.0)
+        bench.session.parts.governor.checks._free = (-1e9, 0.0)
 
     await _recovers(
         tmp_path,
