@@ -206,6 +206,9 @@ class Acquisition:
             name = f"decide after {found.id}"
             self._ahead_epoch = self._p.state.epoch
             self._ahead = asyncio.create_task(self._decide(ahead=True), name=name)
+            if self._p.clock.is_virtual:
+                self._p.digest.release()
+                await asyncio.wait({self._ahead})  # no second of this clock may pass meanwhile
         await self._expose(found, stages_ms)
         wishes = self._p.wishes
         if wishes.steps:

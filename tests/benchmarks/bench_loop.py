@@ -169,8 +169,8 @@ def main() -> None:
         )  # fmt: skip
         real = run_row(
             Path(place) / "models", "models", fov=[3.2, 3.2], dwell_us=400.0,
-            describer="linear", objective='name = "component"\nparams = { name = "mean_1" }', planner="botorch",
-            n=options.n_models,
+            describer="linear", objective='name = "component"\nparams = { name = "mean_1" }',
+            planner="botorch", n=options.n_models,
         )  # fmt: skip
     seconds = help_s()
     table = Table("p50 / p99 / max, ms", "null + raster", "linear + BoTorch")

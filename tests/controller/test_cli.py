@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,21 @@ def test_a_dry_run_ends_well_and_its_files_are_there(here: Path) -> None:
     assert code == 0, said
     folder = here / "runs" / "r"
     assert {"manifest.json", "events.jsonl", "run.nxs"} <= {p.name for p in folder.iterdir()}
+
+
+def test_dry_runs_of_one_seed_decide_and_measure_the_same(here: Path) -> None:
+    def facts(name: str) -> list[object]:
+        more = ("--set", "planner.kind=botorch", "--set", "budget.n_sub_scans=20")
+        assert call("dry-run", "experiment.toml", "--name", name, "--no-report", *more)[0] == 0
+        lines = (here / "runs" / name / "events.jsonl").read_text().splitlines()
+        events = [json.loads(line)["event"] for line in lines]
+        return [
+            {key: event.get(key) for key in ("id", "sub_scan", "acquisition", "summary", "pending")}
+            for event in events
+            if event["kind"] in ("suggested", "described")
+        ]
+
+    assert facts("one") == facts("two")
 
 
 def test_a_run_folder_is_never_overwritten(here: Path) -> None:
