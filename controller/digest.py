@@ -170,6 +170,9 @@ class Digest:
 
         def work() -> tuple[Description, float | None]:
             description = self.describer.describe(data)
+            self._names = description.names
+            while self._unlearnt:
+                self._ingest_nothing(self._unlearnt.pop())
             return description, self._decider.learn(_outcome(exposed, description))
 
         try:
@@ -178,7 +181,7 @@ class Digest:
             await self._failed(exposed, error)
             return
         stages_ms["describe"] = (time.perf_counter() - started) * 1e3
-        self._failures, self._names = 0, description.names
+        self._failures = 0
         self._journal.append(_described(description, objective))
         await self.in_writer(partial(self._store.write_description, intent.id, description))
 
@@ -207,20 +210,23 @@ class Digest:
         intent = exposed.intent
         if intent.purpose not in ("measure", "forced"):
             return
-        planner, names = self._decider.planner, self._names
-        if not names:  # no planner can be told before the first description
+        if not self._names:  # the planner can't be told yet: the place stays pending, and spent
+            self._unlearnt.append(intent)
             self._decider.spent(intent.sub_scan)
-            await self._decider.in_lane(lambda: planner.cancel(intent.id))
             return
+        await self._decider.in_lane(lambda: self._ingest_nothing(intent))
+
+    def _ingest_nothing(self, intent: e.Intent) -> None:
+        """Tell the planner in the lane, once the names of what it learns are known."""
         nothing = Outcome(
             id=intent.id,
             sub_scan=intent.sub_scan,
-            summary=np.full(len(names), np.nan),
-            names=names,
+            summary=np.full(len(self._names), np.nan),
+            names=self._names,
             encoder_version=self.describer.version,
             source=_source(intent),
         )
-        await self._decider.in_lane(lambda: planner.ingest(nothing))
+        self._decider.planner.ingest(nothing)
 
     async def retrain(self) -> str | None:
         """Make a new encoder version from all stored sub-scans and relabel every outcome.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -35,10 +36,18 @@ def real_data() -> Callable[[str], Path]:
     return find
 
 
+@pytest.fixture(scope="session")
+def state_dirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give new folders, one after the other."""
+    root = tmp_path_factory.mktemp("states")
+    return (root / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def state_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state_dir(state_dirs: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give each test its own place for leases and latches."""
-    path = tmp_path_factory.mktemp("state")
+    path = next(state_dirs)
+    path.mkdir()
     monkeypatch.setenv("PROBEWISE_STATE_DIR", str(path))
     return path
 
@@ -67,6 +76,7 @@ def no_leaks() -> Iterator[None]:
     sockets = _sockets(me)
     yield
     gc.collect()
+    gc.freeze()  # what outlives this test need not be looked through after each later one
     left = [t for t in threading.enumerate() if t not in threads and not t.name.startswith(_POOLS)]
     for thread in left:
         thread.join(timeout=5)
