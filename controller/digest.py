@@ -59,6 +59,8 @@ class Digest:
         self._channel: Bounded[tuple[Exposed, dict[str, float]]] = Bounded(CAPACITY)
         known = (outcome.names for outcome in journal.state.outcomes.values() if outcome.names)
         self._names: tuple[str, ...] = next(known, ())
+        self._unlearnt: list[e.Intent] = []
+        """What gave nothing before the first description."""
         self._learning = asyncio.Lock()
         """Held while a sub-scan is digested, and while the encoder is exchanged."""
         self._failures = 0
