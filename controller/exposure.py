@@ -25,6 +25,7 @@ from controller.errors import innermost
 from controller.lease import Latch
 from controller.limits import beam_on_s
 from controller.opening import OpenInstrument
+from controller.readback import ReadBack
 from drivers.errors import BadFrame, DriverError, DriverTimeout
 from drivers.protocols import Detector
 from drivers.vocabulary import AnyArray, Receipt, SubScan
@@ -50,6 +51,8 @@ class ExposureRecord:
     scan_command_at_s: float = 0.0
     ended_at_s: float = 0.0
     """When the scan was over and the last frame in."""
+    reading: asyncio.Task[str | None] | None = None
+    """Reads back what was changed at the vendor's console."""
     unblanked_s: float = 0.0
     """How long the beam was on since it was last accounted for, on the controller's clock."""
 
@@ -67,8 +70,11 @@ class ExposureRecord:
 class Exposer:
     """Executes exposures on an open instrument."""
 
-    def __init__(self, instrument: OpenInstrument, latch: Latch, timer: BeamTimer) -> None:
+    def __init__(
+        self, instrument: OpenInstrument, latch: Latch, timer: BeamTimer, read_back: ReadBack
+    ) -> None:
         self._instrument = instrument
+        self._read_back = read_back
         self._latch = latch
         self._timer = timer
         self._limits = instrument.config.limits
@@ -89,7 +95,8 @@ class Exposer:
     ) -> None:
         """Execute one exposure; ``record`` tells what happened, also when this raises.
 
-        ``on_scanning`` is called once the scan has been commanded.
+        ``on_scanning`` is called once the scan has been commanded. The detectors are disarmed
+        when this raises; otherwise `close` is to be called next.
         """
         self._on_scanning, self._stop_wanted = on_scanning, False
         deadline_s = self._limits.call_deadline_s
@@ -109,11 +116,26 @@ class Exposer:
             finally:
                 receiving.cancel()
                 await asyncio.gather(receiving, return_exceptions=True)
-        finally:
-            await asyncio.gather(
-                *(d.disarm(deadline_s=deadline_s) for d in detectors.values()),
-                return_exceptions=True,
-            )
+        except BaseException:
+            if record.reading is not None:
+                record.reading.cancel()
+                await asyncio.gather(record.reading, return_exceptions=True)
+            await self._disarm(record)
+            raise
+
+    async def close(self, record: ExposureRecord) -> str | None:
+        """Disarm after an exposure that went well; return what was changed at the console."""
+        assert record.reading is not None
+        changed, _ = await asyncio.gather(record.reading, self._disarm(record))
+        return changed
+
+    async def _disarm(self, record: ExposureRecord) -> None:
+        deadline_s = self._limits.call_deadline_s
+        detectors = (self._instrument.detectors[name] for name in record.detectors)
+        await asyncio.gather(
+            *(detector.disarm(deadline_s=deadline_s) for detector in detectors),
+            return_exceptions=True,
+        )
 
     async def _arm(self, scan_coords: SubScan, detectors: Mapping[str, Detector]) -> None:
         """Arm all detectors; when one fails, the others have answered before it is told."""
@@ -138,6 +160,8 @@ class Exposer:
             record.scan_command_at_s = time.perf_counter()
             record.receipt = await self._scan(record, receiving, planned_s)
             record.ended_at_s = time.perf_counter()
+            # begun once the command to blank has gone out, for nothing goes before that
+            record.reading = asyncio.create_task(self._read_back.changed(), name="read back")
         finally:
             with record.timed("blank"):
                 await self._end_beam(record)

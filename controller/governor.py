@@ -95,8 +95,8 @@ class Governor:
         self._limits = instrument.config.limits
         self.latch = Latch(instrument.config.instrument.name)
         self._timer = BeamTimer()
-        self._exposer = Exposer(instrument, self.latch, self._timer)
         self._read_back = ReadBack(instrument)
+        self._exposer = Exposer(instrument, self.latch, self._timer, self._read_back)
         self.checks = Checks(config.experiment, instrument.config, journal, disk)
         self._started_at_s = clock.now()
         self._closed = False
@@ -259,7 +259,7 @@ class Governor:
             raise
         outcome = self._charge(intent, record)
         with record.timed("read back"):
-            changed = await self.changed_at_console()
+            changed = await self._exposer.close(record)
         return Exposed(intent, outcome, self._usable(intent, record), record, changed)
 
     async def cancel(self) -> None:

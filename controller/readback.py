@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 
 from controller.opening import OpenInstrument
@@ -21,9 +23,12 @@ class ReadBack:
 
     async def _read(self) -> tuple[ScanState, ColumnState | None]:
         deadline_s = self._instrument.config.limits.call_deadline_s
-        scan = await self._instrument.scan.read_back(deadline_s=deadline_s)
-        column = self._instrument.column
-        return scan, await column.read_back(deadline_s=deadline_s) if column else None
+        scan, column = self._instrument.scan, self._instrument.column
+        if column is None:
+            return await scan.read_back(deadline_s=deadline_s), None
+        return await asyncio.gather(
+            scan.read_back(deadline_s=deadline_s), column.read_back(deadline_s=deadline_s)
+        )
 
     async def changed(self) -> str | None:
         """Return what was changed since `remember`, None if nothing."""

@@ -1,7 +1,7 @@
 """What the loop adds to an acquisition: overhead, duty cycle, memory, and the time of `--help`.
 
-The instrument is a process of its own with a recorded image, its frames rendered when a detector
-is armed, and the real clock. Two rows: a null describer and a raster planner, so that nothing but
+The instrument is a process of its own that replays a recorded image, on the real clock; its frames
+are cut out of the image while the scan runs. Two rows: a null describer and a raster planner, so that nothing but
 the loop is measured; and the linear describer with the BoTorch planner, on sub-scans of 100 ms.
 
 Run with ``make bench-loop``; the last line is one JSON object.
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,6 @@ max_total_dose_e_per_A2 = 1.0e9
 min_free_disk_gb = 0.1
 
 [drivers.replay]
-prerender = true
 channels = {{ haadf = {{ path = "image.npy", pixel_nm = [0.1, 0.1] }} }}
 """
 
@@ -96,8 +96,9 @@ class Watch:
     """Collects the timings of each step, and the memory after the 500th."""
 
     def __init__(self, journal: Journal) -> None:
-        self.stages: list[dict[str, float]] = []
-        self.duty: list[float] = []
+        self.stages: dict[str, array[float]] = {}
+        self.n = 0
+        self.duty = array("d")
         self.rss_mb: list[float] = []
         self._process = psutil.Process()
         journal.listen(self.take)
@@ -105,15 +106,17 @@ class Watch:
     def take(self, entry: e.Entry) -> None:
         """Take in one journal entry."""
         if isinstance(entry.event, e.StepTimed):
-            self.stages.append(entry.event.stages_ms)
+            self.n += 1
+            for name, took_ms in entry.event.stages_ms.items():
+                self.stages.setdefault(name, array("d")).append(took_ms)
             if entry.event.duty_cycle is not None:
                 self.duty.append(entry.event.duty_cycle)
-            if len(self.stages) % 100 == 0:
+            if self.n % 100 == 0:
                 self.rss_mb.append(self._process.memory_info().rss / 1e6)
 
     def column(self, name: str) -> np.ndarray:
         """Return one stage of every step that has it, in ms."""
-        return np.array([stage[name] for stage in self.stages if name in stage])
+        return np.array(self.stages.get(name, ()))
 
 
 def run_row(folder: Path, name: str, **settings: object) -> Watch:
