@@ -2,7 +2,8 @@
 
 The instrument is a process of its own that replays a recorded image, on the real clock; its frames
 are cut out of the image while the scan runs. Two rows: a null describer and a raster planner, so
-that nothing but the loop is measured; and the linear describer with the BoTorch planner, on sub-scans of 100 ms.
+that nothing but the loop is measured; and the linear describer with the BoTorch planner, on
+sub-scans of 100 ms.
 
 Run with ``make bench-loop``; the last line is one JSON object.
 """
