@@ -25,7 +25,7 @@ demo: $(STAMP) ## Run the demonstration experiment and write its report
 test: $(STAMP) ## Run the test suite
 	$(BIN)/python -m pytest
 
-test-slow: $(STAMP) ## Run the tests that take minutes: crash campaigns, soak
+test-slow: $(STAMP) ## Kill 50 controllers at random moments: about 10 minutes
 	$(BIN)/python -m pytest -m slow
 
 PEERS := .venv-peers/made-from.txt .venv-peers-py4dstem/made-from.txt
