@@ -126,7 +126,11 @@ class Exposer:
     async def close(self, record: ExposureRecord) -> str | None:
         """Disarm after an exposure that went well; return what was changed at the console."""
         assert record.reading is not None
-        changed, _ = await asyncio.gather(record.reading, self._disarm(record))
+        changed, _ = await asyncio.gather(
+            record.reading, self._disarm(record), return_exceptions=True
+        )
+        if isinstance(changed, BaseException):
+            raise changed  # only now that the detectors are disarmed
         return changed
 
     async def _disarm(self, record: ExposureRecord) -> None:

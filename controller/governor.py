@@ -257,9 +257,11 @@ class Governor:
             else:
                 self._charge(intent, record)
             raise
-        outcome = self._charge(intent, record)
-        with record.timed("read back"):
-            changed = await self._exposer.close(record)
+        try:
+            outcome = self._charge(intent, record)
+        finally:
+            with record.timed("read back"):
+                changed = await self._exposer.close(record)
         return Exposed(intent, outcome, self._usable(intent, record), record, changed)
 
     async def cancel(self) -> None:
